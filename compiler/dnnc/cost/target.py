@@ -1,0 +1,48 @@
+"""A piece of hardware, as its target.toml describes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """How its C is compiled. `gcc` is None where only zig applies; flags are given whole."""
+
+    zig_target: str
+    zig_cpu: str
+    gcc: str | None = None
+    gcc_flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Emulation:
+    """How its programs are run here: `unicorn` is "arm:<cpu model>" or "riscv32"; `qemu` a machine name or None."""
+
+    unicorn: str | None = None
+    qemu: str | None = None
+    flash_origin: int = 0
+    ram_origin: int = 0x20000000
+
+
+@dataclass(frozen=True)
+class Target:
+    """Memories in bytes, clock in Hz. `kernels` names the kernel families it can run, best first.
+
+    requantise: "multiply" where a 32x32 -> high 32 multiply exists; "shift" where it does not, so that every scale
+    must be a power of two.
+    """
+
+    name: str
+    description: str
+    folder: Path
+    kernels: tuple[str, ...]
+    requantise: str
+    weight_bits: tuple[int, ...]
+    activation_bits: tuple[int, ...]
+    flash_bytes: int
+    ram_bytes: int
+    clock_hz: int
+    toolchain: Toolchain
+    emulation: Emulation

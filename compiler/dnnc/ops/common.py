@@ -1,0 +1,90 @@
+"""What several operations share: reading types, exact products, the parameters of a linear map in integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dnnc import fixed
+from dnnc.errors import ModelError
+from dnnc.ir.op import Array, Bounds
+from dnnc.ir.types import Quant, Shape, TensorType
+from dnnc.ops.activation import Clamp
+
+
+def shape_of(value: TensorType | Shape) -> Shape:
+    return value.shape if isinstance(value, TensorType) else tuple(value)
+
+
+def quant_of(value: TensorType) -> Quant:
+    """The quantisation of an integer tensor; asking a float tensor for one is a programming error."""
+    if value.quant is None:
+        raise TypeError("an integer tensor is needed, but this one is float")
+    return value.quant
+
+
+def exact_matmul(columns: Array, weights: Array, magnitude: int) -> Array:
+    """columns @ weights in int64, exactly, through floating-point BLAS where a bound proves that nothing is rounded.
+
+    magnitude: no element of `columns` is larger in absolute value. All partial sums are integers below the bound, so
+    they are exact in float32 under 2**24 and in float64 under 2**53.
+    """
+    bound = magnitude * int(np.abs(weights.astype(np.int64)).sum(axis=0).max(initial=0))
+    if bound < 2**24:
+        return (columns.astype(np.float32) @ weights.astype(np.float32)).astype(np.int64)
+    if bound < 2**53:
+        return (columns.astype(np.float64) @ weights.astype(np.float64)).astype(np.int64)
+    return columns.astype(np.int64) @ weights.astype(np.int64)
+
+
+def quantise_linear(
+    params: Mapping[str, Array], x: TensorType, out: TensorType, clamp: Clamp
+) -> dict[str, Array | int]:
+    """Integer parameters of clamp(weight . x + bias): the input's zero point is folded into the bias.
+
+    weight codes [O, ...], weight_scale [O], bias float [O] -> weight int8, weight_bits uint8 [O], weight_scale [O],
+    bias int32 [O], multiplier int32 [O], left_shift, clamp int32 [2].
+    """
+    scale = np.asarray(params["weight_scale"], np.float64)
+    codes = np.asarray(params["weight"], np.int64)
+    sums = codes.reshape(len(codes), -1).sum(axis=1)
+    bias = fixed.round_half_up(params["bias"] / (scale * quant_of(x).scale)) - quant_of(x).zero_point * sums
+    if np.any(np.abs(bias) > fixed.INT32_MAX):
+        worst = int(np.argmax(np.abs(bias)))
+        raise ModelError(f"the bias of output channel {worst} does not fit 32 bits at scale {scale[worst]:.3g}")
+    multiplier, left_shift = fixed.multipliers(scale * quant_of(x).scale / quant_of(out).scale)
+    return {
+        "weight": codes.astype(np.int8),
+        "weight_bits": np.asarray(params["weight_bits"], np.uint8),
+        "weight_scale": scale,
+        "bias": bias.astype(np.int32),
+        "multiplier": multiplier,
+        "left_shift": left_shift,
+        "clamp": clamp.codes(quant_of(out)),
+    }
+
+
+def linear_bounds(params: Mapping[str, Array], x: TensorType) -> Bounds:
+    """Bounds of (weight . x + bias) << left_shift per output channel, and of every partial sum, for any input codes."""
+    weight = params["weight"].reshape(len(params["weight"]), -1).astype(np.int64)
+    q = quant_of(x)
+    bias = params["bias"].astype(np.int64)
+    # Partial sums may hold the extremes of any subset of the products, so every product counts by its own sign.
+    lows = np.minimum(np.minimum(weight * q.lo, weight * q.hi), 0).sum(axis=1)
+    highs = np.maximum(np.maximum(weight * q.lo, weight * q.hi), 0).sum(axis=1)
+    shift = int(params["left_shift"])
+    return (np.minimum(bias, 0) + lows) << shift, (np.maximum(bias, 0) + highs) << shift
+
+
+def broadcast(a: Shape, b: Shape) -> Shape:
+    """The common shape of two operands; a shorter one is aligned at the last axis."""
+    try:
+        return tuple(int(v) for v in np.broadcast_shapes(a, b))
+    except ValueError:
+        raise ModelError(f"shapes {a} and {b} cannot be broadcast together") from None
+
+
+def align(x: Array, rank: int) -> Array:
+    """[N, *shape] with unit axes inserted after the batch axis, so that shapes align at the last axis."""
+    return x.reshape(x.shape[0], *(1,) * (rank - (x.ndim - 1)), *x.shape[1:])

@@ -1,0 +1,60 @@
+"""What every way of executing an artefact has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Flash:
+    """Bytes of read-only memory, from the linked program, test harness excluded."""
+
+    weights: int
+    tables: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.tables + self.code
+
+
+@dataclass(frozen=True)
+class Ram:
+    """Bytes of memory: the arena (activations, scratch, inputs, outputs), other statics, and the deepest stack."""
+
+    arena: int
+    static: int
+    stack: int
+
+    @property
+    def total(self) -> int:
+        return self.arena + self.static + self.stack
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What one run gave. Outputs are codes int32 [N, *shape] by model name; None: this runner cannot know it.
+
+    layers: codes of every value by node name, when the run was traced. layer_instructions: by node name, of one
+    inference, when counted.
+    """
+
+    outputs: Mapping[str, Array]
+    instructions_per_inference: int | None = None
+    flash: Flash | None = None
+    ram: Ram | None = None
+    compiler: str | None = None
+    layers: Mapping[str, Array] = field(default_factory=dict)
+    layer_instructions: Mapping[str, int] = field(default_factory=dict)
+
+
+class Runner(Protocol):
+    """Executes an artefact. Input codes int32 [N, *shape] by graph input name."""
+
+    def run(self, inputs: Mapping[str, Array], trace: bool = False) -> Execution: ...
