@@ -51,7 +51,7 @@ def evaluate(
 
 def _last_use(graph: Graph) -> dict[str, int]:
     """The index of the last node that reads each value; outputs are never dropped."""
-    last = {name: -1 for name in graph.types}
+    last = dict.fromkeys(graph.types, -1)
     for step, node in enumerate(graph.nodes):
         for name in node.inputs:
             last[name] = step
@@ -73,5 +73,3 @@ def evaluate_batches(
             for name, value in evaluate(graph, part, params, hook).items():
                 parts[name].append(value.numpy())
     return {name: np.concatenate(chunks) for name, chunks in parts.items()}
-
-

@@ -1,4 +1,4 @@
-"""Where the C kernels and the targets lie: beside the package when installed, at the repository's root in a checkout."""
+"""Where the C kernels and the targets lie: in the package when installed, at the repository's root in a checkout."""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ from dnnc.ir.graph import Graph
 Array = NDArray[Any]
 
 
-def simulate(graph: Graph, inputs: Mapping[str, Array], watch: Callable[[str, Array], None] | None = None) -> dict[str, Array]:
+def simulate(
+    graph: Graph, inputs: Mapping[str, Array], watch: Callable[[str, Array], None] | None = None
+) -> dict[str, Array]:
     """Output codes (int32 [N, *shape]) by model name, for input codes by graph input name.
 
     watch(value name, codes) sees every value, inputs included.
@@ -70,5 +72,7 @@ def dequantise_outputs(graph: Graph, codes: Mapping[str, Array]) -> dict[str, Ar
         q = graph.types[output.value].quant
         if q is None:
             raise TypeError(f"output '{output.model_name}' is float: simulate() needs an integer graph")
-        reals[output.model_name] = (q.scale * (codes[output.model_name].astype(np.float64) - q.zero_point)).astype(np.float32)
+        reals[output.model_name] = (q.scale * (codes[output.model_name].astype(np.float64) - q.zero_point)).astype(
+            np.float32
+        )
     return reals

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnc.errors import ModelError
-from dnnc.ir.types import Layout, TensorType
 from dnnc.ir.op import Op
+from dnnc.ir.types import Layout, TensorType
 
 Params = Mapping[str, NDArray[Any]]
 
@@ -76,7 +76,8 @@ class Graph:
     @cached_property
     def types(self) -> Mapping[str, TensorType]:
         """The type of every value."""
-        return MappingProxyType({v.name: v.type for v in (*self.inputs, *self.nodes)})
+        sources = {i.name: i.type for i in self.inputs}
+        return MappingProxyType(sources | {n.name: n.type for n in self.nodes})
 
     @cached_property
     def by_name(self) -> Mapping[str, Node]:
@@ -117,7 +118,9 @@ class Graph:
                     raise ModelError(f"node '{node.name}' reads '{value}' before it is made")
             shape = node.op.infer(tuple(known[v] for v in node.inputs), node.params)
             if shape != node.type.shape:
-                raise ModelError(f"node '{node.name}' ({node.op.kind}) makes {shape}, but its type says {node.type.shape}")
+                raise ModelError(
+                    f"node '{node.name}' ({node.op.kind}) makes {shape}, but its type says {node.type.shape}"
+                )
             known[node.name] = node.type
         for output in self.outputs:
             if output.value not in known:

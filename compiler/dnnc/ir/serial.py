@@ -89,7 +89,8 @@ def _revive(op: type[Op], fields: dict[str, Any]) -> Op:
         if isinstance(value, list):
             value = tuple(value)
         elif isinstance(value, dict):
-            value = type(spec.default)(**value)
+            nested: Any = type(spec.default)
+            value = nested(**value)
         values[spec.name] = value
     return op(**values)
 

@@ -21,11 +21,11 @@ class Quant:
 
     @property
     def lo(self) -> int:
-        return -(2 ** (self.bits - 1))
+        return -(1 << (self.bits - 1))
 
     @property
     def hi(self) -> int:
-        return 2 ** (self.bits - 1) - 1
+        return (1 << (self.bits - 1)) - 1
 
     @property
     def dtype(self) -> DTypeLike:

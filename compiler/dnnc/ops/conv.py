@@ -1,6 +1,6 @@
 """2-D convolution over channels-last images; a 1-D convolution is one of height 1.
 
-weight [O, KH, KW, I / groups], bias [O]. Padding is (top, left, bottom, right) and is exact: padded positions hold zero.
+weight [O, KH, KW, I / groups], bias [O]. Padding is (top, left, bottom, right) and exact: padded positions hold zero.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Conv2D(Op):
         shape = shape_of(ins[0])
         weight = params["weight"].shape
         if len(shape) != 3 or len(weight) != 4:
-            raise ModelError(f"Conv2D expects an image [H, W, C] and weights [O, KH, KW, I], found {shape} and {weight}")
+            raise ModelError(
+                f"Conv2D expects an image [H, W, C] and weights [O, KH, KW, I], found {shape} and {weight}"
+            )
         height, width, channels = shape
         if weight[3] * self.groups != channels or weight[0] % self.groups:
             raise ModelError(f"Conv2D weights {weight} in {self.groups} group(s) do not fit {channels} input channels")

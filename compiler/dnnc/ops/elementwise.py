@@ -77,7 +77,8 @@ class Add(Op):
         a, b = _codes(xs)
         m = params["multipliers"].astype(np.int64)
         total = a * m[0] + b * m[1] + int(params["offset"])
-        return np.clip(total >> int(params["shift"]), *params["clamp"]).astype(np.int32)
+        lo, hi = (int(v) for v in params["clamp"])
+        return fixed.saturate(total >> int(params["shift"]), lo, hi).astype(np.int32)
 
     def accumulator(self, params: Mapping[str, Array], ins: Sequence[TensorType]) -> Bounds:
         m = params["multipliers"].astype(np.int64)

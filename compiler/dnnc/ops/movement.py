@@ -85,7 +85,9 @@ class Concat(_Move):
         for s in shapes:
             s[self.axis] = total
         if any(s != shapes[0] for s in shapes):
-            raise ModelError(f"Concat along axis {self.axis} expects equal other axes, found {[shape_of(i) for i in ins]}")
+            raise ModelError(
+                f"Concat along axis {self.axis} expects equal other axes, found {[shape_of(i) for i in ins]}"
+            )
         return tuple(shapes[0])
 
     def real(self, xs: Sequence[torch.Tensor], params: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -53,9 +53,9 @@ def functions() -> dict[str, Function]:
 
 
 FUNCTION_NAMES = (
-    "identity affine relu clip leaky_relu sigmoid hard_sigmoid hard_swish tanh silu elu selu softplus softsign gelu "
-    "gelu_tanh exp abs square"
-).split()
+    "identity", "affine", "relu", "clip", "leaky_relu", "sigmoid", "hard_sigmoid", "hard_swish", "tanh", "silu", "elu",
+    "selu", "softplus", "softsign", "gelu", "gelu_tanh", "exp", "abs", "square",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,13 @@ class Pointwise(Op):
         x, table = quant_of(ins[0]), params["table"].astype(np.int32)
         index = xs[0] - x.lo
         if x.bits <= 8:
-            return table[index]
+            small: Array = table[index]
+            return small
         shift = x.bits - 8
         segment, fraction = index >> shift, index & ((1 << shift) - 1)
         rise = (table[segment + 1] - table[segment]) * fraction
-        return table[segment] + ((rise + (1 << (shift - 1))) >> shift)
+        interpolated: Array = table[segment] + ((rise + (1 << (shift - 1))) >> shift)
+        return interpolated
 
 
 @dataclass(frozen=True)

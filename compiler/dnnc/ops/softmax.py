@@ -59,4 +59,5 @@ class Softmax(Op):
         exponentials = params["table"].astype(np.int64)[distance]
         total = exponentials.sum(axis=-1, keepdims=True)
         share = ((exponentials << y.bits) + (total >> 1)) // total
-        return (np.minimum(share, 2**y.bits - 1) + y.lo).astype(np.int32)
+        codes: Array = (np.minimum(share, 2**y.bits - 1) + y.lo).astype(np.int32)
+        return codes
