@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from dnnc import fixed
 from dnnc.errors import ModelError
@@ -24,18 +25,21 @@ def quant_of(value: TensorType) -> Quant:
     return value.quant
 
 
-def exact_matmul(columns: Array, weights: Array, magnitude: int) -> Array:
-    """columns @ weights in int64, exactly, through floating-point BLAS where a bound proves that nothing is rounded.
+def exact_dtype(weights: Array, magnitude: int) -> DTypeLike:
+    """The fastest type in which x . weights[o] is exact for every row o, where no |x| exceeds `magnitude`.
 
-    magnitude: no element of `columns` is larger in absolute value. All partial sums are integers below the bound, so
-    they are exact in float32 under 2**24 and in float64 under 2**53.
+    All partial sums are integers below the bound, so they are exact in float32 under 2**24 and in float64 under 2**53:
+    floating-point BLAS then computes integer products, exactly and fast.
     """
-    bound = magnitude * int(np.abs(weights.astype(np.int64)).sum(axis=0).max(initial=0))
-    if bound < 2**24:
-        return (columns.astype(np.float32) @ weights.astype(np.float32)).astype(np.int64)
-    if bound < 2**53:
-        return (columns.astype(np.float64) @ weights.astype(np.float64)).astype(np.int64)
-    return columns.astype(np.int64) @ weights.astype(np.int64)
+    bound = magnitude * int(np.abs(weights.reshape(len(weights), -1).astype(np.int64)).sum(axis=1).max(initial=0))
+    return np.float32 if bound < 2**24 else np.float64 if bound < 2**53 else np.int64
+
+
+def exact_matmul(columns: Array, weights: Array, magnitude: int) -> Array:
+    """columns [M, K] @ weights [O, K] transposed, in int64; see exact_dtype."""
+    dtype = exact_dtype(weights, magnitude)
+    products: Array = columns.astype(dtype, copy=False) @ weights.T.astype(dtype)
+    return products.astype(np.int64)
 
 
 def quantise_linear(

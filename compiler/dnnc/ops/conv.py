@@ -16,7 +16,7 @@ from dnnc.errors import ModelError
 from dnnc.ir.op import Array, Bounds, Op, Work
 from dnnc.ir.types import Shape, TensorType
 from dnnc.ops.activation import NO_CLAMP, Clamp
-from dnnc.ops.common import exact_matmul, linear_bounds, quant_of, quantise_linear, shape_of
+from dnnc.ops.common import exact_dtype, exact_matmul, linear_bounds, quant_of, quantise_linear, shape_of
 
 if TYPE_CHECKING:
     import torch
@@ -99,8 +99,10 @@ class Conv2D(Op):
         weight = params["weight"]
         outputs, kernel_h, kernel_w, depth = weight.shape
         x = pad_image(xs[0], self.padding, quant_of(ins[0]).zero_point)
-        view = windows(x, (kernel_h, kernel_w), self.stride, self.dilation)
         magnitude = 2 ** (quant_of(ins[0]).bits - 1)
+        if not self.depthwise(params):
+            x = x.astype(exact_dtype(weight, magnitude))
+        view = windows(x, (kernel_h, kernel_w), self.stride, self.dilation)
         if self.depthwise(params):
             kernel = weight[..., 0].transpose(1, 2, 0).astype(np.int64)
             acc = np.zeros((*view.shape[:3], outputs), np.int64)
@@ -113,7 +115,7 @@ class Conv2D(Op):
             for g in range(self.groups):
                 columns = view[..., g * depth : (g + 1) * depth].reshape(-1, kernel_h * kernel_w * depth)
                 rows = weight[g * per_group : (g + 1) * per_group].reshape(per_group, -1)
-                parts.append(exact_matmul(columns, rows.T, magnitude))
+                parts.append(exact_matmul(columns, rows, magnitude))
             acc = np.concatenate(parts, axis=1).reshape(*view.shape[:3], outputs)
         acc = acc + params["bias"].astype(np.int64)
         lo, hi = (int(v) for v in params["clamp"])

@@ -45,7 +45,7 @@ class Dense(Op):
     ) -> Array:
         x = xs[0]
         columns = x.reshape(-1, x.shape[-1])
-        acc = exact_matmul(columns, params["weight"].T, 2 ** (quant_of(ins[0]).bits - 1)) + params["bias"]
+        acc = exact_matmul(columns, params["weight"], 2 ** (quant_of(ins[0]).bits - 1)) + params["bias"]
         lo, hi = (int(v) for v in params["clamp"])
         y = fixed.requantise(acc, params["multiplier"], int(params["left_shift"]), quant_of(out).zero_point, lo, hi)
         return y.astype("int32").reshape(*x.shape[:-1], -1)
