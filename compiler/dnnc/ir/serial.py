@@ -6,14 +6,37 @@ import dataclasses
 import io
 import json
 import zipfile
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dnnc.errors import ArtefactError
 from dnnc.ir.graph import Graph, Input, Node, Output
 from dnnc.ir.op import Op
 from dnnc.ir.types import Layout, Quant, TensorType
+
+
+def dump_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """An npz with the same bytes for the same arrays, whenever it is made (numpy's own carries the time of day)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(name + ".npy"), member.getvalue(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def load_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """Inverse of dump_arrays. Raises ArtefactError where the bytes are no npz."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, TypeError, OSError, EOFError, AttributeError, zlib.error, zipfile.BadZipFile) as error:
+        raise ArtefactError(f"stored arrays are damaged: {error}") from error
 
 
 def dump_graph(graph: Graph) -> bytes:
@@ -43,20 +66,13 @@ def dump_graph(graph: Graph) -> bytes:
     arrays = {"graph": np.frombuffer(text.encode(), np.uint8)}
     for index, node in enumerate(graph.nodes):
         arrays |= {f"p{index}/{name}": node.params[name] for name in sorted(node.params)}
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(name + ".npy"), member.getvalue(), zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
+    return dump_arrays(arrays)
 
 
 def load_graph(data: bytes, ops: dict[str, type[Op]]) -> Graph:
     """Inverse of dump_graph; `ops` is dnnc.ops.BY_KIND. Raises ArtefactError where the bytes are no graph."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = load_arrays(data)
         tree = json.loads(arrays["graph"].tobytes())
         nodes = tuple(
             Node(
@@ -72,7 +88,7 @@ def load_graph(data: bytes, ops: dict[str, type[Op]]) -> Graph:
             Input(i["name"], _type(i["type"]), i["model_name"], _layout(i["layout"])) for i in tree["inputs"]
         )
         outputs = tuple(Output(o["value"], o["model_name"], _layout(o["layout"])) for o in tree["outputs"])
-    except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise ArtefactError(f"a stored graph is damaged: {error}") from error
     return Graph(tree["name"], inputs, nodes, outputs, tuple(tree["notes"]))
 
