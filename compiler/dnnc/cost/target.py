@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Toolchain:
-    """How its C is compiled. `gcc` is None where only zig applies; flags are given whole."""
+    """How its C is compiled. `gcc` is a command name, None where only zig applies; flags are given whole."""
 
     zig_target: str
     zig_cpu: str
@@ -18,12 +18,20 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class Emulation:
-    """How its programs are run here: `unicorn` is "arm:<cpu model>" or "riscv32"; `qemu` a machine name or None."""
+    """How its programs are run here.
+
+    unicorn: "arm:<cpu model>" or "riscv32", None where unicorn has no such core. qemu: a machine of qemu-system-arm, or
+    None; qemu_systick_hz is the rate of that machine's SysTick. link_script, startup: files in the target's folder or
+    in the shared folder `common`. Origins are addresses.
+    """
 
     unicorn: str | None = None
     qemu: str | None = None
+    qemu_systick_hz: int = 0
     flash_origin: int = 0
     ram_origin: int = 0x20000000
+    link_script: str | None = None
+    startup: str | None = None
 
 
 @dataclass(frozen=True)
