@@ -1,8 +1,13 @@
 /* dnnc kernels: integer neural network operations in freestanding C99.
  *
  * Activations are channels-last int8 (or int16) codes; real = scale * (q - zero_point). Every kernel computes exactly
- * what dnnc's simulator computes. No kernel allocates, keeps state, or reads past its operands by more than the three
- * bytes that the arena's 4-byte granularity provides.
+ * what dnnc's simulator computes. No kernel allocates or keeps state. `>>` of a negative number is taken to be
+ * arithmetic, as every compiler for these machines has it.
+ *
+ * Every kernel is `void kernel(const dnnc_..._t *layer, const <input> *x, ..., <output> *y, void *scratch)`; the scratch
+ * is 4-byte aligned and its size is known at compile time (0 where a kernel needs none). A kernel's source is
+ * instantiated by macros at its head: DNNC_KERNEL its name, DNNC_X, DNNC_X2, DNNC_Y the element types, DNNC_BITS the
+ * width of its weights.
  */
 #ifndef DNNC_KERNELS_H
 #define DNNC_KERNELS_H
@@ -14,29 +19,133 @@
 extern "C" {
 #endif
 
-/* A linear layer: convolution, depthwise convolution or fully connected (a 1x1 image).
+/* A linear layer: convolution, depthwise convolution or fully connected (a 1x1 convolution over a row of pixels).
  *
  * weights: packed pairs, tile of four output channels after tile of four (dnnc/backends/c/pack.py describes them).
- * bias has the input's zero point folded in. bias and multiplier are padded to a multiple of four channels.
- * channels: NULL, or for a layer of mixed widths the output channel of each of this segment's out_c channels.
+ * bias, multiplier and shift hold four elements a tile. bias has the input's zero point folded in.
+ * channels: NULL, or the output channel of each of this call's out_c channels (a layer of mixed widths is one call a
+ * width). x and y point at the first channel of the call's input and of the whole output.
  */
 typedef struct {
   const uint32_t *weights;
   const int32_t *bias;
-  const int32_t *multiplier;
+  const int32_t *multiplier; /* NULL for the kernels that only shift */
+  const uint8_t *shift;      /* NULL for the kernels that multiply */
   const uint16_t *channels;
-  uint16_t in_h, in_w, in_c;    /* the whole input */
-  uint16_t out_h, out_w, out_c; /* out_c: channels of this call */
+  uint16_t in_h, in_w, in_c;    /* in_c: input channels of this call, all its groups together */
+  uint16_t in_stride;           /* channels of the whole input: distance between pixels */
+  uint16_t out_h, out_w, out_c; /* out_c: output channels of this call, all its groups together */
   uint16_t out_stride;          /* channels of the whole output: distance between pixels */
-  uint16_t groups;              /* input channels a group are in_c / groups */
-  uint8_t kernel_h, kernel_w;
-  uint8_t stride_h, stride_w;
-  uint8_t dilation_h, dilation_w;
-  uint8_t pad_top, pad_left;
+  uint16_t groups;              /* each group has its own tiles, the last of them padded to four channels */
+  uint16_t kernel_h, kernel_w;
+  uint16_t stride_h, stride_w;
+  uint16_t dilation_h, dilation_w;
+  uint16_t pad_top, pad_left;
   int16_t in_zero, out_zero; /* zero points */
   int16_t lo, hi;            /* clamp, in codes */
   uint8_t left_shift;
 } dnnc_linear_t;
+
+/* y = clamp((a * ma + b * mb + offset) >> shift) over up to four axes; a stride of 0 broadcasts. */
+typedef struct {
+  uint16_t size[4];
+  uint32_t stride_a[4], stride_b[4]; /* elements */
+  int32_t multiplier_a, multiplier_b;
+  int32_t offset;
+  int16_t lo, hi;
+  uint8_t shift;
+} dnnc_add_t;
+
+/* y = clamp(zero_y + rescale((a - zero_a) * (b - zero_b))) over up to four axes; a stride of 0 broadcasts. */
+typedef struct {
+  uint16_t size[4];
+  uint32_t stride_a[4], stride_b[4]; /* elements */
+  int32_t multiplier;
+  int16_t zero_a, zero_b, zero_y;
+  int16_t lo, hi;
+  uint8_t left_shift;
+} dnnc_mul_t;
+
+/* y = table[x - lo], or with int16 inputs linear interpolation between the 257 ends of 256 segments. */
+typedef struct {
+  const void *table; /* of the output's element type */
+  uint32_t size;
+  int16_t lo;
+} dnnc_pointwise_t;
+
+/* y = rescale(x - zero) with one multiplier for x >= zero and, below it, one a channel (or one in all). */
+typedef struct {
+  const int32_t *negative; /* channels elements */
+  int32_t positive;
+  uint32_t rows;
+  uint16_t channels;
+  uint16_t step; /* 1: a slope a channel; 0: one slope */
+  int16_t in_zero, out_zero;
+  int16_t lo, hi;
+  uint8_t left_shift;
+} dnnc_prelu_t;
+
+/* Windows over an image [in_h, in_w, channels]. */
+typedef struct {
+  uint16_t in_h, in_w, channels;
+  uint16_t out_h, out_w;
+  uint16_t kernel_h, kernel_w;
+  uint16_t stride_h, stride_w;
+  uint16_t dilation_h, dilation_w;
+  uint16_t pad_top, pad_left;
+} dnnc_window_t;
+
+typedef struct {
+  dnnc_window_t window;
+  int16_t lowest; /* what padding counts as */
+} dnnc_maxpool_t;
+
+/* Mean of windows. `count` lists the window sizes that occur, `multiplier` the rescaling of each; positions of rows
+ * count_top <= i < count_bottom and columns count_left <= j < count_right are the ones that count. */
+typedef struct {
+  dnnc_window_t window;
+  const int32_t *count;
+  const int32_t *multiplier;
+  int32_t count_top, count_bottom, count_left, count_right;
+  int16_t in_zero, out_zero;
+  int16_t lo, hi;
+  uint8_t left_shift;
+} dnnc_avgpool_t;
+
+/* Mean over some axes: `kept` axes make the output in order, over `reduced` axes is summed. */
+typedef struct {
+  uint32_t kept[3], kept_stride[3];
+  uint32_t reduced[3], reduced_stride[3];
+  int32_t multiplier;
+  int32_t zeros; /* number of summed elements * zero point of the input */
+  int16_t out_zero;
+  int16_t lo, hi;
+  uint8_t left_shift;
+} dnnc_mean_t;
+
+/* Softmax of every row; table: round(65535 * exp(-scale * d)) for a code d below the row's largest. */
+typedef struct {
+  const uint16_t *table;
+  uint32_t rows;
+  uint16_t classes;
+  int16_t lo;
+  uint8_t bits;
+} dnnc_softmax_t;
+
+/* A copy of up to four axes from strided places to strided places: Transpose, Concat, Slice, Pad.
+ * Where fill_count is not 0, that many elements of y are first set to fill. */
+typedef struct {
+  uint32_t size[4];
+  uint32_t stride_x[4], stride_y[4]; /* elements */
+  uint32_t fill_count;
+  int16_t fill;
+} dnnc_copy_t;
+
+/* Nearest neighbour: output pixel (i, j) is input pixel (rows[i], columns[j]). */
+typedef struct {
+  const uint16_t *rows, *columns;
+  uint16_t in_w, out_h, out_w, channels;
+} dnnc_resize_t;
 
 /* Clamp to lo..hi. */
 static inline int32_t dnnc_clamp(int32_t value, int32_t lo, int32_t hi) {
@@ -45,8 +154,23 @@ static inline int32_t dnnc_clamp(int32_t value, int32_t lo, int32_t hi) {
 
 /* round_half_up(acc * m * 2^(l - 32)): the normative rescaling of dnnc/fixed.py. acc << l fits 32 bits by proof. */
 static inline int32_t dnnc_rescale(int32_t acc, int32_t m, unsigned l) {
-  int64_t product = (int64_t)(int32_t)((uint32_t)acc << l) * m;
-  return (int32_t)((product + INT64_C(0x80000000)) >> 32);
+  int32_t value = (int32_t)((uint32_t)acc << l);
+#ifdef DNNC_NO_LONG_MULTIPLY
+  /* The same from 16-bit halves, for machines whose widest product is 32 bits; no sum below overflows. */
+  int32_t value_hi = value >> 16, value_lo = value & 0xffff;
+  int32_t m_hi = m >> 16, m_lo = m & 0xffff;
+  int32_t low = (int32_t)(((uint32_t)value_lo * (uint32_t)m_lo) >> 16);
+  int32_t cross = value_hi * m_lo + low;
+  int32_t middle = value_lo * m_hi + (cross & 0xffff);
+  return value_hi * m_hi + (cross >> 16) + (((middle >> 15) + 1) >> 1);
+#else
+  return (int32_t)(((int64_t)value * m + INT64_C(0x80000000)) >> 32);
+#endif
+}
+
+/* dnnc_rescale for the multiplier 2^(31 - shift), 1 <= shift <= 31: no multiplication, no overflow. */
+static inline int32_t dnnc_rescale_shift(int32_t acc, unsigned shift, unsigned l) {
+  return (((int32_t)((uint32_t)acc << l) >> shift) + 1) >> 1;
 }
 
 #ifdef __cplusplus

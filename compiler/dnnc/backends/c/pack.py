@@ -1,0 +1,107 @@
+"""Weights of linear layers in the order in which the inner loops consume them.
+
+Output channels come in tiles of four; the last tile of a group is padded. Inside a tile, for each pair of k, for each
+of the four channels, lies the pair (w[c][k0], w[c][k1]), packed by `fixed.pack_pairs`. k runs over
+(kernel row, kernel column, input channel of the group); a depthwise layer's k runs over the taps alone, and its tiles
+are four neighbouring channels. A tile is padded to whole blocks (`BLOCKS`), so that each one starts at a word.
+
+Padding holds weight 0, for which the offset-binary code is 2**(bits - 1); one bit has no 0 and holds +1, so there the
+kernel must see activations 0 at padded k. Padded channels are computed and never stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnc import fixed
+
+TILE = 4
+
+#: natural: pairs of consecutive k. sxtb16: (k0, k2), (k1, k3) of every four k, as SXTB16 parts four int8 activations.
+Order = Literal["natural", "sxtb16"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The smallest run of whole words that holds whole k-pairs of all four channels of a tile."""
+
+    k_pairs: int
+    words: int
+
+    @property
+    def k(self) -> int:
+        """Values of k in a block."""
+        return 2 * self.k_pairs
+
+
+def _block(bits: int) -> Block:
+    packing = fixed.PACKINGS[bits]
+    pairs = int(np.lcm(TILE, packing.pairs))
+    return Block(pairs // TILE, pairs // packing.pairs * packing.words)
+
+
+#: By width: 1 -> 4 k-pairs in 1 word, 2 -> 2 in 1, 3 -> 5 in 4, 4 -> 1 in 1, 5 -> 3 in 4, 6 -> 2 in 3, 7, 8 -> 1 in 2.
+BLOCKS: dict[int, Block] = {bits: _block(bits) for bits in fixed.WEIGHT_BITS}
+
+
+def stored_width(bits: int) -> int:
+    """The width whose kernel reads weights of `bits` bits: 7 is stored as 8."""
+    return 8 if bits == 7 else bits
+
+
+def padded_k(k: int, bits: int) -> int:
+    """k rounded up to whole blocks: what the kernel's loop covers, and the im2col row must hold."""
+    return -(-k // BLOCKS[bits].k) * BLOCKS[bits].k
+
+
+def tile_words(k: int, bits: int) -> int:
+    """Words of one tile of four channels."""
+    return padded_k(k, bits) // BLOCKS[bits].k * BLOCKS[bits].words
+
+
+def tiles(channels: int) -> int:
+    return -(-channels // TILE)
+
+
+def pack_linear(weight: NDArray[Any], bits: int, groups: int = 1, order: Order = "natural") -> NDArray[np.uint32]:
+    """Codes [O, ...k] (any trailing axes, flattened in order) to words; O is a multiple of `groups`.
+
+    A depthwise layer [C, KH, KW, 1] is packed with groups=1: its k are the taps. order "sxtb16" needs k % 4 == 0.
+    """
+    rows = np.asarray(weight, np.int64).reshape(groups, len(weight) // groups, -1)
+    k = rows.shape[2]
+    if order == "sxtb16" and k % 4:
+        raise ValueError(f"order sxtb16 needs a multiple of 4 weights an output channel, found {k}")
+    fill = 1 if bits == 1 else 0
+    padded = np.full((groups, tiles(rows.shape[1]) * TILE, padded_k(k, bits)), fill, np.int64)
+    padded[:, : rows.shape[1], :k] = rows
+    if order == "sxtb16":
+        whole = padded[..., :k].reshape(*padded.shape[:2], -1, 4)
+        padded[..., :k] = whole[..., [0, 2, 1, 3]].reshape(*padded.shape[:2], k)
+    pairs = padded.reshape(-1, TILE, padded.shape[2] // 2, 2).transpose(0, 2, 1, 3)
+    return fixed.pack_pairs(pairs.reshape(-1, 2), bits)
+
+
+def unpack_linear(
+    words: NDArray[Any], bits: int, outputs: int, k: int, groups: int = 1, order: Order = "natural"
+) -> NDArray[np.int64]:
+    """Inverse of pack_linear: codes [outputs, k]."""
+    per_group = outputs // groups
+    count = groups * tiles(per_group) * TILE * padded_k(k, bits) // 2
+    pairs = fixed.unpack_pairs(words, bits, count).reshape(-1, padded_k(k, bits) // 2, TILE, 2)
+    rows = pairs.transpose(0, 2, 1, 3).reshape(groups, tiles(per_group) * TILE, -1)[:, :per_group, :k]
+    if order == "sxtb16":
+        rows = rows.reshape(groups, per_group, -1, 4)[..., [0, 2, 1, 3]]
+    return rows.reshape(outputs, k)
+
+
+def per_tile(values: NDArray[Any], groups: int = 1) -> NDArray[Any]:
+    """A value a channel [O] to four a tile, padded with 0: bias, multiplier, shift."""
+    rows = np.asarray(values).reshape(groups, -1)
+    padded = np.zeros((groups, tiles(rows.shape[1]) * TILE), rows.dtype)
+    padded[:, : rows.shape[1]] = rows
+    return padded.reshape(-1)
