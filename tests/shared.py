@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def cifar10(split: str = "test", limit: int | None = None) -> tuple[Array, Array
     image = pytest.importorskip("PIL.Image", reason="needs Pillow to decode CIFAR-10")
     with np.load(_data("cifar10.npz")) as archive:
         packed, offsets, labels = archive[f"jpeg_{split}"], archive[f"offsets_{split}"], archive[f"y_{split}"][:limit]
-    files = (packed[a:b].tobytes() for a, b in zip(offsets[: len(labels)], offsets[1:], strict=False))
+    files = (packed[a:b].tobytes() for a, b in itertools.pairwise(offsets[: len(labels) + 1]))
     return np.stack([np.asarray(image.open(io.BytesIO(file))) for file in files]), labels
 
 

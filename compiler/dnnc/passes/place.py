@@ -1,0 +1,178 @@
+"""Where blocks with lifetimes go in one memory, so that it is small: dynamic storage allocation.
+
+A block is a rigid set of pieces, each with its own bytes and its own lifetime; two pieces of different blocks that live
+at the same step must not overlap. One piece is a buffer; several are the members of a struct, or buffers that take over
+each other's bytes. The problem is NP-hard in general and easy for most networks: a few greedy orders, then an exact
+search that gives up after a fixed amount of work (counted, not timed: the same blocks get the same offsets anywhere).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Elementary steps that the exact search may take: a fraction of a second.
+SEARCH_WORK = 200_000
+
+
+@dataclass(frozen=True)
+class Piece:
+    """`size` bytes at `offset` of its block, live at the steps first..last, both included."""
+
+    offset: int
+    size: int
+    first: int
+    last: int
+
+
+Block = tuple[Piece, ...]
+
+
+def extent(block: Block) -> int:
+    """Bytes from the block's start to the end of its last piece."""
+    return max((piece.offset + piece.size for piece in block), default=0)
+
+
+def clashes(a: Block, b: Block) -> tuple[tuple[int, int], ...]:
+    """Open intervals (lo, hi) in which `offset of a - offset of b` must not lie."""
+    return tuple(
+        (q.offset - p.offset - p.size, q.offset + q.size - p.offset)
+        for p in a
+        for q in b
+        if p.first <= q.last and q.first <= p.last and p.size and q.size
+    )
+
+
+def live_bytes(blocks: Iterable[Block], steps: int) -> NDArray[np.int64]:
+    """Bytes live at each step -1..steps, [steps + 2]; no placement needs less than the largest of them."""
+    live = np.zeros(steps + 2, np.int64)
+    for block in blocks:
+        for piece in block:
+            live[piece.first + 1 : piece.last + 2] += piece.size
+    return live
+
+
+class Placer:
+    """Offsets for one fixed set of blocks; `bound` is what no placement can undercut."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = tuple(blocks)
+        self.extents = [extent(block) for block in self.blocks]
+        self.steps = max((piece.last for block in self.blocks for piece in block), default=0)
+        self.bound = int(live_bytes(self.blocks, self.steps).max(initial=0))
+        self.clashes: list[dict[int, tuple[tuple[int, int], ...]]] = [{} for _ in self.blocks]
+        for i, a in enumerate(self.blocks):
+            for j, b in enumerate(self.blocks[:i]):
+                if found := clashes(a, b):
+                    self.clashes[i][j] = found
+                    self.clashes[j][i] = tuple((-hi, -lo) for lo, hi in found)
+
+    def peak(self, offsets: Sequence[int]) -> int:
+        """Bytes that a placement takes."""
+        return max((o + e for o, e in zip(offsets, self.extents, strict=True)), default=0)
+
+    def greedy(self) -> list[int]:
+        """The best of several first-fit orders."""
+        best: list[int] | None = None
+        for order in self._orders():
+            offsets = self._first_fit(order)
+            if best is None or self.peak(offsets) < self.peak(best):
+                best = offsets
+            if self.peak(best) == self.bound:
+                break
+        return best or []
+
+    def search(self, start: Sequence[int], goal: int, work: int = SEARCH_WORK) -> list[int]:
+        """The best placement that an exact search finds, no worse than `start`; it stops at `goal` bytes.
+
+        For blocks of pieces at offset 0 and given enough work the result is optimal.
+        """
+        return _Search(self, start, max(goal, self.bound), work).run()
+
+    def lowest(self, block: int, placed: Iterable[tuple[int, int]], floor: int = 0) -> int:
+        """The lowest offset >= floor for a block that clashes with no (block, offset) placed so far."""
+        mine = self.clashes[block]
+        taken = sorted((at + lo, at + hi) for other, at in placed for lo, hi in mine.get(other, ()))
+        offset = floor
+        for lo, hi in taken:
+            if lo < offset < hi:
+                offset = hi
+        return offset
+
+    def _first_fit(self, order: Sequence[int]) -> list[int]:
+        offsets = [0] * len(self.blocks)
+        placed: list[tuple[int, int]] = []
+        for block in order:
+            offsets[block] = self.lowest(block, placed)
+            placed.append((block, offsets[block]))
+        return offsets
+
+    def _orders(self) -> Iterator[list[int]]:
+        """Orders worth trying: large first, long-lived first, large areas first, the fullest steps first, in time."""
+        everything = range(len(self.blocks))
+        sizes = self.extents
+        first = [min((p.first for p in b), default=0) for b in self.blocks]
+        last = [max((p.last for p in b), default=0) for b in self.blocks]
+        span = [b - a + 1 for a, b in zip(first, last, strict=True)]
+        live = live_bytes(self.blocks, self.steps)
+        fullest = [max((int(live[p.first + 1 : p.last + 2].max()) for p in b), default=0) for b in self.blocks]
+        yield sorted(everything, key=lambda i: (-sizes[i], first[i]))
+        yield sorted(everything, key=lambda i: (-fullest[i], -sizes[i], first[i]))
+        yield sorted(everything, key=lambda i: (-fullest[i], -span[i], first[i]))
+        yield sorted(everything, key=lambda i: (-sizes[i] * span[i], first[i]))
+        yield sorted(everything, key=lambda i: (-span[i], -sizes[i], first[i]))
+        yield sorted(everything, key=lambda i: (first[i], -span[i]))
+        yield sorted(everything, key=lambda i: (-last[i], -span[i]))
+
+
+class _Search:
+    """Depth first over placements in ascending order of offset.
+
+    Some optimal placement has every block at the lowest offset that the blocks below it allow, so only those are tried;
+    and never a block that leaves room for another one entirely underneath. A branch dies when the bytes that must still
+    lie above the current offset cannot fit below the best placement found.
+    """
+
+    def __init__(self, placer: Placer, start: Sequence[int], goal: int, work: int) -> None:
+        self.placer, self.goal, self.work = placer, goal, work
+        self.best = list(start)
+        self.best_peak = placer.peak(start)
+        self.live = [live_bytes([block], placer.steps) for block in placer.blocks]
+        self.base = [live_bytes([tuple(p for p in block if p.offset == 0)], placer.steps) for block in placer.blocks]
+
+    def run(self) -> list[int]:
+        everything = list(range(len(self.placer.blocks)))
+        remaining = np.sum(self.live, axis=0) if self.live else np.zeros(1, np.int64)
+        self._descend([], everything, remaining, np.zeros_like(remaining), 0)
+        return self.best
+
+    def _descend(
+        self,
+        placed: list[tuple[int, int]],
+        rest: list[int],
+        remaining: NDArray[np.int64],
+        tops: NDArray[np.int64],
+        floor: int,
+    ) -> None:
+        """placed: (block, offset); remaining: live bytes of `rest`; tops: where placed bytes end, at each step."""
+        if not rest:
+            offsets = [at for _, at in sorted(placed)]
+            if self.placer.peak(offsets) < self.best_peak:
+                self.best, self.best_peak = offsets, self.placer.peak(offsets)
+            return
+        lowest = {block: self.placer.lowest(block, placed, floor) for block in rest}
+        self.work -= len(rest) * (1 + len(placed) // 8)
+        ceiling = min(lowest[block] + self.placer.extents[block] for block in rest)
+        choices = [b for b in rest if lowest[b] < ceiling or self.placer.extents[b] == 0]
+        for block in sorted(choices, key=lambda b: (lowest[b], -self.placer.extents[b], b)):
+            if self.work <= 0 or self.best_peak <= self.goal:
+                return
+            at = lowest[block]
+            still = remaining - self.live[block]
+            above = np.maximum(tops, np.where(self.base[block] > 0, at + self.base[block], 0))
+            needed = np.where(still > 0, np.maximum(above, at) + still, 0).max()
+            if max(int(needed), at + self.placer.extents[block]) < self.best_peak:
+                self._descend([*placed, (block, at)], [b for b in rest if b != block], still, above, at)
