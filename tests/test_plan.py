@@ -160,7 +160,7 @@ def problems(draw: st.DrawFn) -> tuple[Graph, dict[str, int], dict[str, tuple[in
 
 
 @given(problems())
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_every_read_finds_its_bytes(problem: tuple[Graph, dict[str, int], dict[str, tuple[int, ...]]]) -> None:
     graph, scratch, overwrites = problem
     result = plan(graph, scratch, overwrites)
