@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -86,6 +87,7 @@ class ModelBuilder:
         ir_version = 8 if self.opset <= 18 else 10
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=ir_version)
         if check:
+            model = onnx.shape_inference.infer_shapes(model)
             onnx.checker.check_model(model)
         return model
 
