@@ -165,6 +165,8 @@ def _check_destination(folder: Path, overwrite: bool) -> None:
         return
     if folder.is_symlink() or not folder.is_dir():
         raise ArtefactError(f"'{folder}' exists and is no folder: choose another name")
+    if folder.samefile(Path.cwd()):
+        raise ArtefactError(f"'{folder}' is the current folder, which cannot be replaced: choose another name")
     if not any(folder.iterdir()):
         return
     if not overwrite:

@@ -1,0 +1,363 @@
+"""The command line: thin, and quick to start, because what is heavy is imported by the command that needs it.
+
+stdout carries the result (tables, or exactly one JSON document with --json); everything else goes to stderr.
+Exit codes: 0 done; 1 a check failed or a budget is not met; 2 bad input; 3 a fault of dnnc itself; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from dnnc import __version__
+from dnnc.errors import DnncError, OptionError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dnnc.artefact import Artefact
+    from dnnc.quantise.dataset import Dataset, Progress
+    from dnnc.run.base import Array, Runner
+
+EXECUTIONS = ("simulator", "host", "emulator", "qemu")
+COMPILERS = ("auto", "gcc", "zig")
+INTERNAL_ERROR, INTERRUPTED = 3, 130
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="dnnc")
+@click.option("--debug", is_flag=True, help="Show where in dnnc an error arose.")
+def cli(debug: bool) -> None:
+    """Compile a trained network into integer C for small hardware, and prove that it computes the same everywhere.
+
+    \b
+      dnnc compile model.onnx --target cortex-m7 --bits fisher --data calib.npz -o build/
+      dnnc verify build/
+    """
+
+
+def _common(command: F) -> F:
+    """--json and --quiet, which every command understands alike."""
+    command = click.option("--quiet", is_flag=True, help="No progress, no tables; errors only.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(command)
+
+
+_data_file = click.Path(path_type=Path, dir_okay=False)
+_folder = click.Path(path_type=Path, file_okay=False)
+_compiler = click.option(
+    "--compiler", type=click.Choice(COMPILERS), default="auto", show_default=True, help="C compiler to prefer."
+)
+_shapes = click.option(
+    "--input-shape", "input_shapes", multiple=True, metavar="NAME=1,3,32,32", help="Shape of an input; repeatable."
+)
+
+
+@cli.command()
+@click.argument("model", type=_data_file)
+@click.option("-o", "--output", type=_folder, help="Folder to write [default: ./<model>-<target>].")
+@click.option("--target", default="cortex-m7", show_default=True, metavar="NAME", help="See `dnnc targets`.")
+@click.option("--bits", metavar="SPEC", help="int8, uniform{weights=4}, fisher{average=4}, ... [default: int8]")
+@click.option("--data", type=_data_file, help="Calibration samples: .npz with x [N, ...] and perhaps y [N], or .npy.")
+@_shapes
+@click.option("--name", help="Name of the network in C [default: from the file's name].")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
+@click.option("--overwrite", is_flag=True, help="Replace the folder if it is an artefact.")
+@_compiler
+@_common
+def compile(
+    model: Path, output: Path | None, target: str, bits: str | None, data: Path | None, input_shapes: tuple[str, ...],
+    name: str | None, seed: int, overwrite: bool, compiler: str, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Compile MODEL (.onnx or .pt2) and write the C, the report and the test vectors to a folder."""
+    shapes = _parse_shapes(input_shapes)
+    from dnnc.cost.loader import load_target
+
+    folder = output or Path(f"{model.stem}-{load_target(target).name}")
+    with _progress(quiet) as tell:
+        tell("loading", 0, 0)
+        from dnnc.artefact import check_destination
+        from dnnc.compile import compile_with_report
+
+        check_destination(folder, overwrite)
+        artefact, report = compile_with_report(
+            model, target=target, bits=bits, data=data, input_shapes=shapes, seed=seed, name=name, compiler=compiler,
+            progress=tell,
+        )  # fmt: skip
+        artefact.write(folder, overwrite)
+    if as_json:
+        from dnnc.report.machine import report_values
+
+        _print_json({**report_values(report), "folder": str(folder), "manifest": dict(artefact.manifest)})
+    elif not quiet:
+        from dnnc.report.terminal import print_report
+
+        console = _console()
+        print_report(report, console)
+        console.print(f"written to {folder}", markup=False, highlight=False)
+    else:
+        for warning in report.warnings:
+            click.echo(f"warning: {warning}", err=True)
+
+
+@cli.command()
+@click.argument("model", type=_data_file)
+@click.option("--target", metavar="NAME", help="Also say what of the target the model would take at 8 bits.")
+@_shapes
+@_common
+def inspect(model: Path, target: str | None, input_shapes: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Show the layers of MODEL, their shapes and work, and whatever dnnc does not support in it."""
+    shapes = _parse_shapes(input_shapes)
+    with _progress(quiet) as tell:
+        tell("reading the model", 0, 0)
+        from dnnc.inspection import inspect_model
+
+        inspection = inspect_model(model, shapes, target)
+    if as_json:
+        from dnnc.report.machine import inspection_values
+
+        _print_json(inspection_values(inspection))
+    elif not quiet:
+        from dnnc.report.terminal import print_inspection
+
+        print_inspection(inspection, _console())
+    if inspection.unsupported:
+        raise SystemExit(2)
+
+
+@cli.command()
+@click.argument("folder", type=_folder)
+@click.option("--input", "input_file", type=_data_file, required=True, help="Samples in the model's own layout.")
+@click.option("--on", type=click.Choice(EXECUTIONS), default="simulator", show_default=True)
+@click.option("--output", type=_data_file, help="Write the outputs here (.npy, or .npz for several).")
+@_compiler
+@_common
+def run(
+    folder: Path, input_file: Path, on: str, output: Path | None, compiler: str, as_json: bool, quiet: bool
+) -> None:
+    """Run the artefact in FOLDER on real inputs; count instructions and memory where the execution can."""
+    with _progress(quiet) as tell:
+        artefact, codes, _ = _open(folder, input_file, None, tell)
+        tell(f"running on {on}", 0, 0)
+        execution = _runner(artefact, on, compiler).run(codes)
+        from dnnc.outputs import model_outputs, save_outputs
+
+        outputs = model_outputs(artefact.integer_graph, execution.outputs)
+        if output is not None:
+            save_outputs(output, outputs)
+    if as_json:
+        from dnnc.report.machine import execution_values, output_values
+
+        _print_json({**execution_values(execution), "on": on, "outputs": output_values(outputs)})
+    elif not quiet:
+        from dnnc.report.terminal import print_execution
+
+        print_execution(execution, outputs, on, _console())
+
+
+@cli.command()
+@click.argument("folder", type=_folder)
+@click.option(
+    "--on", default="simulator,host,emulator", show_default=True, metavar="LIST", help="Executions to compare."
+)
+@click.option("--data", type=_data_file, help="Compare on these samples, too.")
+@click.option("--samples", type=click.IntRange(1), help="How many samples of --data, or random ones without it.")
+@_compiler
+@_common
+def verify(
+    folder: Path, on: str, data: Path | None, samples: int | None, compiler: str, as_json: bool, quiet: bool
+) -> None:
+    """Prove that all executions of FOLDER agree on every bit; exit code 1 and the first difference if they do not."""
+    names = _parse_executions(on)
+    with _progress(quiet) as tell:
+        tell("loading", 0, 0)
+        from dnnc.artefact import Artefact
+        from dnnc.verify import SIMULATOR, more_inputs
+        from dnnc.verify import verify as compare
+
+        codes = None
+        if data is not None:
+            artefact, codes, _ = _open(folder, data, samples or DEFAULT_SAMPLES, tell)
+        else:
+            artefact = Artefact.load(folder)
+            if samples is not None:
+                codes = more_inputs(artefact, samples)
+        runners = {name: _runner(artefact, name, compiler) for name in names if name != SIMULATOR}
+        result = compare(artefact, runners, codes, tell)
+    if as_json:
+        from dnnc.report.machine import verification_values
+
+        _print_json(verification_values(result, artefact.edited))
+    elif not quiet:
+        from dnnc.report.terminal import print_verification
+
+        print_verification(result, artefact.edited, _console())
+    if result.difference is not None:
+        click.echo(f"error: {result.difference}", err=True)
+        raise SystemExit(1)
+
+
+#: Samples of `verify --data` unless told otherwise: enough to differ where something differs, quick on an emulator.
+DEFAULT_SAMPLES = 8
+
+
+@cli.command(name="eval")
+@click.argument("folder", type=_folder)
+@click.option(
+    "--data", type=_data_file, required=True, help="Samples x and perhaps labels y, in the model's own layout."
+)
+@click.option("--on", type=click.Choice(EXECUTIONS), default="simulator", show_default=True)
+@click.option("--samples", type=click.IntRange(1), help="Only the first N samples.")
+@_compiler
+@_common
+def evaluate(folder: Path, data: Path, on: str, samples: int | None, compiler: str, as_json: bool, quiet: bool) -> None:
+    """Measure the accuracy of the float model and of the integer program, and how often they agree."""
+    with _progress(quiet) as tell:
+        artefact, codes, dataset = _open(folder, data, samples, tell)
+        tell(f"running {len(dataset)} sample(s) on {on}", 0, 0)
+        from dnnc.accuracy import compare
+
+        result = compare(
+            artefact.float_graph, artefact.integer_graph, dataset, _runner(artefact, on, compiler).run(codes).outputs
+        )
+    if as_json:
+        from dnnc.report.machine import comparison_values
+
+        _print_json({**comparison_values(result), "on": on})
+    elif not quiet:
+        from dnnc.report.terminal import print_comparison
+
+        print_comparison(result, on, _console())
+
+
+@cli.command()
+@_common
+def targets(as_json: bool, quiet: bool) -> None:
+    """List the targets."""
+    from dnnc.cost.loader import list_targets, load_target
+
+    found = [load_target(name) for name in list_targets()]
+    if as_json:
+        from dnnc.report.machine import target_values
+
+        _print_json([target_values(target) for target in found])
+    elif not quiet:
+        from dnnc.report.terminal import print_targets
+
+        print_targets(found, _console())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point of `dnnc`: runs one command and exits; no traceback reaches a user."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # A terminated process cleans up after itself like an interrupted one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        cli.main(arguments, prog_name="dnnc", standalone_mode=False)
+    except DnncError as error:
+        _fail(str(error), error.exit_code, arguments)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", INTERRUPTED, arguments)
+    except MemoryError:
+        _fail("there is not enough memory for this model", 1, arguments)
+    except Exception as error:
+        _fail(
+            f"internal error: {type(error).__name__}: {error}. This is a fault of dnnc; please report it with the "
+            f"command, the model and the output of --debug",
+            INTERNAL_ERROR,
+            arguments,
+        )
+    sys.exit(0)
+
+
+def _fail(message: str, code: int, arguments: Sequence[str]) -> NoReturn:
+    """One sentence on stderr; called while the exception is handled, which --debug shows."""
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exc()
+    click.echo(message if code == INTERRUPTED else f"error: {message}", err=True)
+    sys.exit(code)
+
+
+def _open(folder: Path, data: Path, samples: int | None, tell: Progress) -> tuple[Artefact, dict[str, Array], Dataset]:
+    """The artefact, the input codes of (the first `samples` of) a data file, and the data."""
+    tell("loading", 0, 0)
+    from dnnc.artefact import Artefact
+    from dnnc.quantise.data import load_data
+    from dnnc.simulate import quantise_inputs
+
+    artefact = Artefact.load(folder)
+    dataset = load_data(data, artefact.float_graph)
+    if samples is not None:
+        dataset = dataset.first(samples)
+    return artefact, quantise_inputs(artefact.integer_graph, dataset.inputs), dataset
+
+
+def _runner(artefact: Artefact, on: str, compiler: str) -> Runner:
+    from dnnc.run import make_runner
+
+    return make_runner(artefact, on=on, compiler=compiler)
+
+
+def _parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, numbers = text.rpartition("=")
+        sizes = numbers.split(",")
+        if not equals or not name or not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+            raise OptionError(
+                f"--input-shape '{text}' is not NAME=SIZES: write the input's name and positive sizes, as x=1,3,32,32"
+            )
+        shapes[name] = tuple(int(size) for size in sizes)
+    return shapes
+
+
+def _parse_executions(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [name for name in names if name not in EXECUTIONS]
+    if unknown or not names:
+        raise OptionError(f"--on '{text}' names no execution: allowed are {', '.join(EXECUTIONS)}, with commas between")
+    return names
+
+
+def _print_json(values: Any) -> None:
+    click.echo(json.dumps(values, indent=1, allow_nan=False))
+
+
+def _console() -> Console:
+    """Where tables go. A file or a pipe gets lines as long as they need to be."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Progress]:
+    """Says on stderr what is being done and how far it is, where a person is watching."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        # A stage that does not know its end gets a moving bar.
+        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total or None)
+
+
+if __name__ == "__main__":
+    main()

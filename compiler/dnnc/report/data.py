@@ -1,0 +1,144 @@
+"""What is reported of a compiled network, once, for every way of showing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dnnc.ir.graph import Graph
+from dnnc.run.base import Execution, Flash, Ram
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What the back end made of one node: the kernel it calls and the bytes of constants that it needs."""
+
+    kernel: str
+    weight_bytes: int = 0
+    table_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node. `weight_bits` has one entry an output channel, none without weights; None: not measured."""
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    macs: int
+    weights: int
+    weight_bits: tuple[int, ...]
+    activation_bits: int
+    cost: LayerCost
+    sensitivity: float | None
+    sqnr_db: float | None
+    instructions: int | None = None
+
+    @property
+    def flash_bytes(self) -> int:
+        """Constants of this layer: packed weights, biases, multipliers, tables."""
+        return self.cost.weight_bytes + self.cost.table_bytes
+
+    @property
+    def mean_weight_bits(self) -> float | None:
+        """Mean over the output channels, each of which has equally many weights."""
+        return sum(self.weight_bits) / len(self.weight_bits) if self.weight_bits else None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 in per cent of `samples` labelled samples, for the float model and for the integer program."""
+
+    float_percent: float
+    integer_percent: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What linking the program and emulating one inference gave."""
+
+    flash: Flash
+    ram: Ram
+    compiler: str
+    instructions: int | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A compiled network in figures. Budgets are the target's memories; `measured` is None without a toolchain."""
+
+    name: str
+    target: str
+    target_description: str
+    bits: str
+    layers: tuple[Layer, ...]
+    arena_bytes: int
+    arena_lower_bound_bytes: int
+    flash_budget_bytes: int
+    ram_budget_bytes: int
+    accuracy: Accuracy | None
+    measured: Measured | None
+    warnings: tuple[str, ...]
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def weights(self) -> int:
+        return sum(layer.weights for layer in self.layers)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(layer.cost.weight_bytes for layer in self.layers)
+
+    @property
+    def table_bytes(self) -> int:
+        return sum(layer.cost.table_bytes for layer in self.layers)
+
+    @property
+    def mean_weight_bits(self) -> float:
+        """Mean over all weights."""
+        total = sum(layer.weights * (layer.mean_weight_bits or 0.0) for layer in self.layers)
+        return total / self.weights if self.weights else 0.0
+
+
+def measured(execution: Execution) -> Measured | None:
+    """The part of an execution that a report shows; None where the runner does not measure memory."""
+    if execution.flash is None or execution.ram is None or execution.compiler is None:
+        return None
+    return Measured(execution.flash, execution.ram, execution.compiler, execution.instructions_per_inference)
+
+
+def layers(
+    graph: Graph,
+    costs: Mapping[str, LayerCost],
+    sensitivity: Mapping[str, float | None],
+    sqnr_db: Mapping[str, float],
+    instructions: Mapping[str, int],
+) -> tuple[Layer, ...]:
+    """One row a node of the integer graph, in its order; mappings are by node name and may lack nodes."""
+    rows = []
+    for node in graph.nodes:
+        work = node.op.work(graph.input_types(node), node.params, node.type)
+        quant = node.type.quant
+        if quant is None:
+            raise TypeError("a report is made of an integer graph")
+        bits = node.params.get("weight_bits")
+        rows.append(
+            Layer(
+                name=node.name,
+                op=node.op.kind,
+                shape=node.type.shape,
+                macs=work.macs,
+                weights=work.weights,
+                weight_bits=() if bits is None else tuple(int(b) for b in bits),
+                activation_bits=quant.bits,
+                cost=costs[node.name],
+                sensitivity=sensitivity.get(node.name),
+                sqnr_db=sqnr_db.get(node.name),
+                instructions=instructions.get(node.name),
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,36 @@
+"""report.md: the report for people who read files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dnnc.report import words
+from dnnc.report.data import Report
+
+
+def report_markdown(report: Report) -> str:
+    """Totals, layers, warnings; ends with a newline."""
+    parts = [
+        f"# {report.name} on {report.target}",
+        table(("", ""), words.totals(report), {""}),
+        "## Layers",
+        table(words.LAYER_HEADINGS, map(words.layer_row, report.layers), words.TEXT_HEADINGS),
+        "Bytes are the constants of a layer (packed weights, biases, multipliers, tables). SQNR is the power of the float\n"
+        "model's values over that of the integer program's error, on samples of the calibration data. Instructions are\n"
+        "counted exactly on an emulated core; an instruction is not a cycle.",
+    ]
+    if report.warnings:
+        parts += ["## Warnings", "\n".join(f"- {warning}" for warning in report.warnings)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], text: Iterable[str]) -> str:
+    """A markdown table; columns whose heading is in `text` stand to the left, the others to the right."""
+    left = set(text)
+    lines = [_line(headings), _line([":--" if h in left else "--:" for h in headings])]
+    lines += [_line([cell.replace("|", "\\|").replace("\n", " ") for cell in row]) for row in rows]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,101 @@
+"""The report's figures as short texts, the same on the terminal and in markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dnnc.report.data import Layer, Report
+from dnnc.run.base import Flash, Ram
+
+LAYER_HEADINGS = (
+    "layer", "op", "output", "MACs", "weight bits", "act. bits", "bytes", "sensitivity", "SQNR dB", "instructions",
+)  # fmt: skip
+#: Headings whose column is text; the others are figures and stand to the right.
+TEXT_HEADINGS = frozenset({"layer", "op", "output"})
+ABSENT = "-"
+
+
+def count(value: int | None) -> str:
+    """An integer in groups of three: 29,937,594."""
+    return ABSENT if value is None else f"{value:,}"
+
+
+def shape(value: Iterable[int]) -> str:
+    return "x".join(map(str, value)) or "scalar"
+
+
+def weight_bits(layer: Layer) -> str:
+    """`8`, or for mixed channels `2-6, mean 3.9`."""
+    mean = layer.mean_weight_bits
+    if mean is None:
+        return ABSENT
+    lowest, highest = min(layer.weight_bits), max(layer.weight_bits)
+    return str(lowest) if lowest == highest else f"{lowest}-{highest}, mean {mean:.1f}"
+
+
+def layer_row(layer: Layer) -> tuple[str, ...]:
+    """One cell for each of LAYER_HEADINGS."""
+    return (
+        layer.name,
+        layer.op,
+        shape(layer.shape),
+        count(layer.macs) if layer.macs else ABSENT,
+        weight_bits(layer),
+        str(layer.activation_bits),
+        count(layer.flash_bytes) if layer.flash_bytes else ABSENT,
+        ABSENT if layer.sensitivity is None else f"{layer.sensitivity:.3g}",
+        ABSENT if layer.sqnr_db is None else f"{layer.sqnr_db:.1f}",
+        count(layer.instructions),
+    )
+
+
+def totals(report: Report) -> tuple[tuple[str, str], ...]:
+    """Name and figure of everything that is said of the whole network."""
+    rows = [
+        ("target", f"{report.target} ({report.target_description})"),
+        ("bits", report.bits),
+        ("multiply-accumulates", count(report.macs)),
+        ("weights", f"{count(report.weights)}, {report.mean_weight_bits:.2f} bits each"),
+        ("flash", _flash(report)),
+        ("RAM", _ram(report)),
+    ]
+    if report.measured is not None:
+        rows.append(("instructions per inference", count(report.measured.instructions)))
+        rows.append(("compiler", report.measured.compiler))
+    if report.accuracy is not None:
+        a = report.accuracy
+        rows.append(("accuracy, float", f"{a.float_percent:.2f} % of {count(a.samples)} samples"))
+        rows.append(("accuracy, integer", f"{a.integer_percent:.2f} %"))
+    return tuple(rows)
+
+
+def of(used: int, available: int) -> str:
+    return f"{count(used)} of {count(available)} bytes"
+
+
+def flash(value: Flash) -> str:
+    return (
+        f"{count(value.total)} bytes (weights {count(value.weights)}, tables {count(value.tables)}, "
+        f"code {count(value.code)})"
+    )
+
+
+def ram(value: Ram) -> str:
+    return (
+        f"{count(value.total)} bytes (arena {count(value.arena)}, static {count(value.static)}, "
+        f"stack {count(value.stack)})"
+    )
+
+
+def _flash(report: Report) -> str:
+    if report.measured is None:
+        parts = f"(weights {count(report.weight_bytes)}, tables {count(report.table_bytes)}; code not measured)"
+        return f"{of(report.weight_bytes + report.table_bytes, report.flash_budget_bytes)} {parts}"
+    return f"{flash(report.measured.flash)} of {count(report.flash_budget_bytes)}"
+
+
+def _ram(report: Report) -> str:
+    bound = f"arena lower bound {count(report.arena_lower_bound_bytes)}"
+    if report.measured is None:
+        return f"{of(report.arena_bytes, report.ram_budget_bytes)} (arena; stack not measured; {bound})"
+    return f"{ram(report.measured.ram)} of {count(report.ram_budget_bytes)}; {bound}"
