@@ -1,4 +1,4 @@
-"""target.toml -> Target, strictly: an unknown, missing or mistyped key is an error that names the place and the remedy."""
+"""target.toml -> Target, strictly: an unknown, missing or mistyped key is an error that names place and remedy."""
 
 from __future__ import annotations
 

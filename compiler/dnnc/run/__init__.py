@@ -1,0 +1,46 @@
+"""Execution of an artefact: `make_runner` gives one interface to the simulator, this computer and emulated targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dnnc.artefact import Artefact
+from dnnc.cost.loader import load_target
+from dnnc.cost.target import Target
+from dnnc.errors import OptionError
+from dnnc.run.bare_metal import c_files
+from dnnc.run.base import Runner
+from dnnc.run.emulator import EmulatorRunner
+from dnnc.run.simulator import SimulatorRunner
+from dnnc.run.toolchain import find_compiler
+
+PLACES = ("simulator", "host", "emulator", "qemu")
+
+__all__ = ["PLACES", "c_files", "make_runner"]
+
+
+def make_runner(
+    artefact: Artefact | str | Path,
+    on: str = "simulator",
+    *,
+    compiler: str = "auto",
+    target: Target | None = None,
+) -> Runner:
+    """The runner of an artefact (or of the folder that holds one).
+
+    on: simulator | host | emulator | qemu. compiler: auto | zig | gcc. target: instead of the artefact's own, for one
+    that is not known by name.
+    Raises OptionError, ArtefactError, TargetError, ToolchainError.
+    """
+    if not isinstance(artefact, Artefact):
+        artefact = Artefact.load(artefact)
+    if on not in PLACES:
+        raise OptionError(f"cannot run on '{on}'; known: {', '.join(PLACES)}")
+    if on == "simulator":
+        return SimulatorRunner(artefact)
+    target = target or load_target(artefact.target)
+    if on == "emulator":
+        if target.emulation.unicorn is None:
+            raise OptionError(f"target '{target.name}' has no emulator; run it on simulator or host")
+        return EmulatorRunner(artefact, target, find_compiler(target, compiler))
+    raise OptionError(f"cannot run on '{on}' yet")
