@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-#: Elementary steps that the exact search may take: a fraction of a second.
-SEARCH_WORK = 200_000
+#: Elementary steps that the exact search may take: about a third of a second.
+SEARCH_WORK = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ class _Search:
         self.placer, self.goal, self.work = placer, goal, work
         self.best = list(start)
         self.best_peak = placer.peak(start)
+        self.seen: set[tuple[int, bytes, tuple[int, ...]]] = set()
         self.live = [live_bytes([block], placer.steps) for block in placer.blocks]
         self.base = [live_bytes([tuple(p for p in block if p.offset == 0)], placer.steps) for block in placer.blocks]
 
@@ -163,13 +164,19 @@ class _Search:
             if self.placer.peak(offsets) < self.best_peak:
                 self.best, self.best_peak = offsets, self.placer.peak(offsets)
             return
+        # How blocks of whole buffers got here does not matter, only what is left and how high it starts.
+        state = (floor, np.maximum(tops, floor).tobytes(), tuple(rest))
+        if state in self.seen:
+            return
+        self.seen.add(state)
         lowest = {block: self.placer.lowest(block, placed, floor) for block in rest}
-        self.work -= len(rest) * (1 + len(placed) // 8)
+        self.work -= len(rest) * (4 + len(placed))
         ceiling = min(lowest[block] + self.placer.extents[block] for block in rest)
         choices = [b for b in rest if lowest[b] < ceiling or self.placer.extents[b] == 0]
         for block in sorted(choices, key=lambda b: (lowest[b], -self.placer.extents[b], b)):
             if self.work <= 0 or self.best_peak <= self.goal:
                 return
+            self.work -= 20
             at = lowest[block]
             still = remaining - self.live[block]
             above = np.maximum(tops, np.where(self.base[block] > 0, at + self.base[block], 0))
