@@ -23,8 +23,9 @@ extern "C" {
  *
  * weights: packed pairs, tile of four output channels after tile of four (dnnc/backends/c/pack.py describes them).
  * bias, multiplier and shift hold four elements a tile. bias has the input's zero point folded in.
- * channels: NULL, or the output channel of each of this call's out_c channels (a layer of mixed widths is one call a
- * width). x and y point at the first channel of the call's input and of the whole output.
+ * channels: NULL, or the output channel of each of this call's channels (a layer of mixed widths is one call a width).
+ * x points at the first channel that the call reads (a depthwise call with `channels` picks them by it), y at the whole
+ * output's first.
  */
 typedef struct {
   const uint32_t *weights;
@@ -32,11 +33,11 @@ typedef struct {
   const int32_t *multiplier; /* NULL for the kernels that only shift */
   const uint8_t *shift;      /* NULL for the kernels that multiply */
   const uint16_t *channels;
-  uint16_t in_h, in_w, in_c;    /* in_c: input channels of this call, all its groups together */
+  uint16_t in_h, in_w, in_c;    /* in_c: input channels of one group */
   uint16_t in_stride;           /* channels of the whole input: distance between pixels */
-  uint16_t out_h, out_w, out_c; /* out_c: output channels of this call, all its groups together */
+  uint16_t out_h, out_w, out_c; /* out_c: output channels of one group, in this call */
   uint16_t out_stride;          /* channels of the whole output: distance between pixels */
-  uint16_t groups;              /* each group has its own tiles, the last of them padded to four channels */
+  uint16_t groups;              /* each has its own tiles; 1 for a depthwise layer, whose channels fill tiles of four */
   uint16_t kernel_h, kernel_w;
   uint16_t stride_h, stride_w;
   uint16_t dilation_h, dilation_w;
@@ -48,7 +49,7 @@ typedef struct {
 
 /* y = clamp((a * ma + b * mb + offset) >> shift) over up to four axes; a stride of 0 broadcasts. */
 typedef struct {
-  uint16_t size[4];
+  uint32_t size[4];
   uint32_t stride_a[4], stride_b[4]; /* elements */
   int32_t multiplier_a, multiplier_b;
   int32_t offset;
@@ -58,7 +59,7 @@ typedef struct {
 
 /* y = clamp(zero_y + rescale((a - zero_a) * (b - zero_b))) over up to four axes; a stride of 0 broadcasts. */
 typedef struct {
-  uint16_t size[4];
+  uint32_t size[4];
   uint32_t stride_a[4], stride_b[4]; /* elements */
   int32_t multiplier;
   int16_t zero_a, zero_b, zero_y;
@@ -132,14 +133,17 @@ typedef struct {
   uint8_t bits;
 } dnnc_softmax_t;
 
-/* A copy of up to four axes from strided places to strided places: Transpose, Concat, Slice, Pad.
- * Where fill_count is not 0, that many elements of y are first set to fill. */
+/* A copy of up to four axes from strided places to strided places: Transpose, Concat, Slice, Pad. */
 typedef struct {
   uint32_t size[4];
   uint32_t stride_x[4], stride_y[4]; /* elements */
-  uint32_t fill_count;
-  int16_t fill;
 } dnnc_copy_t;
+
+/* `size` elements set to `value`. */
+typedef struct {
+  uint32_t size;
+  int16_t value;
+} dnnc_fill_t;
 
 /* Nearest neighbour: output pixel (i, j) is input pixel (rows[i], columns[j]). */
 typedef struct {

@@ -20,10 +20,10 @@ STORED_WIDTHS = tuple(sorted({stored_width(bits) for bits in WEIGHT_BITS}))
 class Layer:
     """What a row is asked about: one call to be made. The fields after `bits` are those of dnnc_linear_t.
 
-    op: "conv", "depthwise", "dense" (a conv of 1x1 without padding, one group), or the name of another operation.
-    elements: "s8" or "s16" of every input and of the output. bits: stored width of the weights, 0 without weights.
-    out_c counts the channels of this call, in_c the input channels it reads. scattered: output channels are mapped
-    through dnnc_linear_t.channels. shift_only: the target requantises by shifts, and every multiplier allows it.
+    op: "conv", "depthwise", "dense" (a conv of 1x1 without padding, one group, any stride), or the name of another
+    operation. elements: "s8" or "s16" of every input and of the output. bits: stored width of the weights, 0 without
+    weights. in_c, out_c: channels of one group (of this call). scattered: output channels are mapped through
+    dnnc_linear_t.channels. shift_only: the target requantises by shifts, and every multiplier allows it.
     x and y start at a multiple of 4 bytes, except when groups of mixed widths are split into calls (`offset`).
     """
 
@@ -56,15 +56,10 @@ class Layer:
     shift_only: bool = False
 
     @property
-    def depth(self) -> int:
-        """Input channels of a group."""
-        return self.in_c // self.groups
-
-    @property
     def k(self) -> int:
         """Weights of one output channel."""
         taps = self.kernel_h * self.kernel_w
-        return taps if self.op == "depthwise" else taps * self.depth
+        return taps if self.op == "depthwise" else taps * self.in_c
 
 
 def _always(layer: Layer) -> bool:
@@ -157,6 +152,10 @@ def _tap_bytes(layer: Layer) -> int:
     return 4 * padded_k(layer.k, layer.bits)
 
 
+def _narrow(layer: Layer) -> bool:
+    return layer.elements[0] == "s8"
+
+
 def _shifts(layer: Layer) -> bool:
     return layer.shift_only
 
@@ -180,12 +179,26 @@ GENERIC: tuple[Kernel, ...] = (
     *_linear("dense", _nothing),
     Kernel("add", "generic", "generic/add.c", "dnnc_add_t", in_place=True),
     Kernel("mul", "generic", "generic/mul.c", "dnnc_mul_t", in_place=True),
-    Kernel("pointwise", "generic", "generic/pointwise.c", "dnnc_pointwise_t", in_place=True),
+    Kernel("pointwise", "generic", "generic/pointwise.c", "dnnc_pointwise_t", in_place=True, matches=_narrow),
+    Kernel("pointwise", "generic", "generic/interpolate.c", "dnnc_pointwise_t", "interpolated", in_place=True),
     Kernel("prelu", "generic", "generic/prelu.c", "dnnc_prelu_t", in_place=True),
     Kernel("maxpool", "generic", "generic/maxpool.c", "dnnc_maxpool_t"),
     Kernel("avgpool", "generic", "generic/avgpool.c", "dnnc_avgpool_t"),
     Kernel("mean", "generic", "generic/mean.c", "dnnc_mean_t"),
-    Kernel("softmax", "generic", "generic/softmax.c", "dnnc_softmax_t", in_place=True),
+    *(
+        Kernel(
+            "softmax",
+            "generic",
+            "generic/softmax.c",
+            "dnnc_softmax_t",
+            "",
+            elements,
+            in_place=True,
+            defines=(("DNNC_SHARE", share),),
+        )
+        for elements, share in ((("s8", "s8"), "uint32_t"), (("s8", "s16"), "uint64_t"))
+    ),  # fmt: skip
     Kernel("copy", "generic", "generic/copy.c", "dnnc_copy_t"),
+    Kernel("fill", "generic", "generic/fill.c", "dnnc_fill_t"),
     Kernel("resize", "generic", "generic/resize.c", "dnnc_resize_t"),
 )
