@@ -21,7 +21,8 @@ from dnnc import fixed
 
 TILE = 4
 
-#: natural: pairs of consecutive k. sxtb16: (k0, k2), (k1, k3) of every four k, as SXTB16 parts four int8 activations.
+#: natural: pairs of consecutive k. sxtb16: (k0, k2), (k1, k3) of every four k, as SXTB16 parts four int8 activations;
+#: k is first padded to whole fours.
 Order = Literal["natural", "sxtb16"]
 
 
@@ -53,14 +54,16 @@ def stored_width(bits: int) -> int:
     return 8 if bits == 7 else bits
 
 
-def padded_k(k: int, bits: int) -> int:
+def padded_k(k: int, bits: int, order: Order = "natural") -> int:
     """k rounded up to whole blocks: what the kernel's loop covers, and the im2col row must hold."""
+    if order == "sxtb16":
+        k = -(-k // 4) * 4
     return -(-k // BLOCKS[bits].k) * BLOCKS[bits].k
 
 
-def tile_words(k: int, bits: int) -> int:
+def tile_words(k: int, bits: int, order: Order = "natural") -> int:
     """Words of one tile of four channels."""
-    return padded_k(k, bits) // BLOCKS[bits].k * BLOCKS[bits].words
+    return padded_k(k, bits, order) // BLOCKS[bits].k * BLOCKS[bits].words
 
 
 def tiles(channels: int) -> int:
@@ -70,18 +73,15 @@ def tiles(channels: int) -> int:
 def pack_linear(weight: NDArray[Any], bits: int, groups: int = 1, order: Order = "natural") -> NDArray[np.uint32]:
     """Codes [O, ...k] (any trailing axes, flattened in order) to words; O is a multiple of `groups`.
 
-    A depthwise layer [C, KH, KW, 1] is packed with groups=1: its k are the taps. order "sxtb16" needs k % 4 == 0.
+    A depthwise layer [C, KH, KW, 1] is packed with groups=1: its k are the taps.
     """
     rows = np.asarray(weight, np.int64).reshape(groups, len(weight) // groups, -1)
     k = rows.shape[2]
-    if order == "sxtb16" and k % 4:
-        raise ValueError(f"order sxtb16 needs a multiple of 4 weights an output channel, found {k}")
     fill = 1 if bits == 1 else 0
-    padded = np.full((groups, tiles(rows.shape[1]) * TILE, padded_k(k, bits)), fill, np.int64)
+    padded = np.full((groups, tiles(rows.shape[1]) * TILE, padded_k(k, bits, order)), fill, np.int64)
     padded[:, : rows.shape[1], :k] = rows
     if order == "sxtb16":
-        whole = padded[..., :k].reshape(*padded.shape[:2], -1, 4)
-        padded[..., :k] = whole[..., [0, 2, 1, 3]].reshape(*padded.shape[:2], k)
+        padded = _swap(padded)
     pairs = padded.reshape(-1, TILE, padded.shape[2] // 2, 2).transpose(0, 2, 1, 3)
     return fixed.pack_pairs(pairs.reshape(-1, 2), bits)
 
@@ -91,12 +91,20 @@ def unpack_linear(
 ) -> NDArray[np.int64]:
     """Inverse of pack_linear: codes [outputs, k]."""
     per_group = outputs // groups
-    count = groups * tiles(per_group) * TILE * padded_k(k, bits) // 2
-    pairs = fixed.unpack_pairs(words, bits, count).reshape(-1, padded_k(k, bits) // 2, TILE, 2)
-    rows = pairs.transpose(0, 2, 1, 3).reshape(groups, tiles(per_group) * TILE, -1)[:, :per_group, :k]
+    padded = padded_k(k, bits, order)
+    count = groups * tiles(per_group) * TILE * padded // 2
+    pairs = fixed.unpack_pairs(words, bits, count).reshape(-1, padded // 2, TILE, 2)
+    rows = pairs.transpose(0, 2, 1, 3).reshape(groups, tiles(per_group) * TILE, padded)
     if order == "sxtb16":
-        rows = rows.reshape(groups, per_group, -1, 4)[..., [0, 2, 1, 3]]
-    return rows.reshape(outputs, k)
+        rows = _swap(rows)
+    return rows[:, :per_group, :k].reshape(outputs, k)
+
+
+def _swap(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The inner two of every whole four along the last axis, exchanged: from one order to the other and back."""
+    fours = rows.shape[-1] // 4 * 4
+    whole = rows[..., :fours].reshape(*rows.shape[:-1], -1, 4)[..., [0, 2, 1, 3]]
+    return np.concatenate([whole.reshape(*rows.shape[:-1], fours), rows[..., fours:]], axis=-1)
 
 
 def per_tile(values: NDArray[Any], groups: int = 1) -> NDArray[Any]:

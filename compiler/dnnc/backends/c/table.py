@@ -77,7 +77,8 @@ class Kernel:
     elements: the element types it is for, None for any. widths: stored weight widths, () for an op without weights.
     order: how its weights are packed. matches: whether it serves a layer (op, elements and widths are checked before).
     scratch: bytes it needs. in_place: y may be x (any of the inputs), when all have the same shape and element type.
-    defines: further macros of the source.
+    defines: further macros of the source. support: paths of plain C sources that it calls; each is emitted once, as it
+    is, for all kernels that name it.
     """
 
     op: str
@@ -91,6 +92,7 @@ class Kernel:
     matches: Callable[[Layer], bool] = _always
     scratch: Callable[[Layer], int] = _nothing
     headers: tuple[str, ...] = ()
+    support: tuple[str, ...] = ()
     in_place: bool = False
     defines: tuple[tuple[str, str], ...] = ()
 
