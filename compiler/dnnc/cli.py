@@ -41,12 +41,14 @@ def cli(debug: bool) -> None:
     \b
       dnnc compile model.onnx --target cortex-m7 --bits fisher --data calib.npz -o build/
       dnnc verify build/
+
+    Exit codes: 0 done, 1 a check failed or a budget is not met, 2 bad input, 3 a fault of dnnc, 130 interrupted.
     """
 
 
 def _common(command: F) -> F:
     """--json and --quiet, which every command understands alike."""
-    command = click.option("--quiet", is_flag=True, help="No progress, no tables; errors only.")(command)
+    command = click.option("--quiet", is_flag=True, help="No progress and no tables.")(command)
     return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(command)
 
 
@@ -76,7 +78,7 @@ def compile(
     model: Path, output: Path | None, target: str, bits: str | None, data: Path | None, input_shapes: tuple[str, ...],
     name: str | None, seed: int, overwrite: bool, compiler: str, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
-    """Compile MODEL (.onnx or .pt2) and write the C, the report and the test vectors to a folder."""
+    """Compile MODEL (.onnx or .pt2) and write C, report and test vectors to a folder."""
     shapes = _parse_shapes(input_shapes)
     from dnnc.cost.loader import load_target
 
@@ -113,7 +115,7 @@ def compile(
 @_shapes
 @_common
 def inspect(model: Path, target: str | None, input_shapes: tuple[str, ...], as_json: bool, quiet: bool) -> None:
-    """Show the layers of MODEL, their shapes and work, and whatever dnnc does not support in it."""
+    """Show the layers of MODEL, their work, and what is not supported."""
     shapes = _parse_shapes(input_shapes)
     with _progress(quiet) as tell:
         tell("reading the model", 0, 0)
@@ -132,7 +134,7 @@ def inspect(model: Path, target: str | None, input_shapes: tuple[str, ...], as_j
         raise SystemExit(2)
 
 
-@cli.command()
+@cli.command(short_help="Run the artefact in FOLDER on real inputs.")
 @click.argument("folder", type=_folder)
 @click.option("--input", "input_file", type=_data_file, required=True, help="Samples in the model's own layout.")
 @click.option("--on", type=click.Choice(EXECUTIONS), default="simulator", show_default=True)
@@ -162,7 +164,7 @@ def run(
         print_execution(execution, outputs, on, _console())
 
 
-@cli.command()
+@cli.command(short_help="Prove that all executions of FOLDER agree on every bit.")
 @click.argument("folder", type=_folder)
 @click.option(
     "--on", default="simulator,host,emulator", show_default=True, metavar="LIST", help="Executions to compare."
@@ -179,7 +181,7 @@ def verify(
     with _progress(quiet) as tell:
         tell("loading", 0, 0)
         from dnnc.artefact import Artefact
-        from dnnc.verify import SIMULATOR, more_inputs
+        from dnnc.verify import SIMULATOR, random_codes
         from dnnc.verify import verify as compare
 
         codes = None
@@ -188,7 +190,7 @@ def verify(
         else:
             artefact = Artefact.load(folder)
             if samples is not None:
-                codes = more_inputs(artefact, samples)
+                codes = random_codes(artefact.integer_graph, samples)
         runners = {name: _runner(artefact, name, compiler) for name in names if name != SIMULATOR}
         result = compare(artefact, runners, codes, tell)
     if as_json:
@@ -208,7 +210,7 @@ def verify(
 DEFAULT_SAMPLES = 8
 
 
-@cli.command(name="eval")
+@cli.command(name="eval", short_help="Measure accuracy, float and integer, and how often they agree.")
 @click.argument("folder", type=_folder)
 @click.option(
     "--data", type=_data_file, required=True, help="Samples x and perhaps labels y, in the model's own layout."

@@ -60,14 +60,14 @@ class Verification:
         return self.difference is None
 
 
-def more_inputs(artefact: Artefact, count: int, seed: int = 0) -> dict[str, Array]:
-    """`count` inputs of uniformly random codes by graph input name: they reach saturation, which real data may not."""
+def random_codes(graph: Graph, count: int, seed: int = 0) -> dict[str, Array]:
+    """`count` inputs of an integer graph, uniformly random: they reach saturation, which real data may not."""
     rng = np.random.default_rng(seed)
     found = {}
-    for source in artefact.integer_graph.inputs:
+    for source in graph.inputs:
         quant = source.type.quant
         if quant is None:
-            raise TypeError("an artefact holds an integer graph")
+            raise TypeError("codes belong to an integer graph")
         found[source.name] = rng.integers(quant.lo, quant.hi + 1, (count, *source.type.shape), dtype=np.int32)
     return found
 

@@ -98,6 +98,16 @@ class Report:
         return sum(layer.cost.table_bytes for layer in self.layers)
 
     @property
+    def flash_bytes(self) -> int:
+        """As linked; without a toolchain the constants alone."""
+        return self.weight_bytes + self.table_bytes if self.measured is None else self.measured.flash.total
+
+    @property
+    def ram_bytes(self) -> int:
+        """As linked and run; without a toolchain the arena alone."""
+        return self.arena_bytes if self.measured is None else self.measured.ram.total
+
+    @property
     def mean_weight_bits(self) -> float:
         """Mean over all weights."""
         total = sum(layer.weights * (layer.mean_weight_bits or 0.0) for layer in self.layers)
@@ -114,9 +124,8 @@ def measured(execution: Execution) -> Measured | None:
 def layers(
     graph: Graph,
     costs: Mapping[str, LayerCost],
-    sensitivity: Mapping[str, float | None],
-    sqnr_db: Mapping[str, float],
-    instructions: Mapping[str, int],
+    sensitivity: Mapping[str, float],
+    sqnr_db: Mapping[str, float | None],
 ) -> tuple[Layer, ...]:
     """One row a node of the integer graph, in its order; mappings are by node name and may lack nodes."""
     rows = []
@@ -138,7 +147,6 @@ def layers(
                 cost=costs[node.name],
                 sensitivity=sensitivity.get(node.name),
                 sqnr_db=sqnr_db.get(node.name),
-                instructions=instructions.get(node.name),
             )
         )
     return tuple(rows)

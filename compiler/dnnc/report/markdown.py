@@ -7,6 +7,11 @@ from collections.abc import Iterable, Sequence
 from dnnc.report import words
 from dnnc.report.data import Report
 
+_LEGEND = """\
+Bytes are the constants of a layer (packed weights, biases, multipliers, tables). SQNR is the power of the float
+model's values over that of the integer program's error, on samples of the calibration data. Instructions are
+counted exactly on an emulated core; an instruction is not a cycle."""
+
 
 def report_markdown(report: Report) -> str:
     """Totals, layers, warnings; ends with a newline."""
@@ -15,9 +20,7 @@ def report_markdown(report: Report) -> str:
         table(("", ""), words.totals(report), {""}),
         "## Layers",
         table(words.LAYER_HEADINGS, map(words.layer_row, report.layers), words.TEXT_HEADINGS),
-        "Bytes are the constants of a layer (packed weights, biases, multipliers, tables). SQNR is the power of the float\n"
-        "model's values over that of the integer program's error, on samples of the calibration data. Instructions are\n"
-        "counted exactly on an emulated core; an instruction is not a cycle.",
+        _LEGEND,
     ]
     if report.warnings:
         parts += ["## Warnings", "\n".join(f"- {warning}" for warning in report.warnings)]

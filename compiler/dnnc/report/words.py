@@ -90,12 +90,12 @@ def ram(value: Ram) -> str:
 def _flash(report: Report) -> str:
     if report.measured is None:
         parts = f"(weights {count(report.weight_bytes)}, tables {count(report.table_bytes)}; code not measured)"
-        return f"{of(report.weight_bytes + report.table_bytes, report.flash_budget_bytes)} {parts}"
+        return f"{of(report.flash_bytes, report.flash_budget_bytes)} {parts}"
     return f"{flash(report.measured.flash)} of {count(report.flash_budget_bytes)}"
 
 
 def _ram(report: Report) -> str:
     bound = f"arena lower bound {count(report.arena_lower_bound_bytes)}"
     if report.measured is None:
-        return f"{of(report.arena_bytes, report.ram_budget_bytes)} (arena; stack not measured; {bound})"
+        return f"{of(report.ram_bytes, report.ram_budget_bytes)} (arena; stack not measured; {bound})"
     return f"{ram(report.measured.ram)} of {count(report.ram_budget_bytes)}; {bound}"
