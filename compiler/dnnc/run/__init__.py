@@ -8,15 +8,16 @@ from dnnc.artefact import Artefact
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
 from dnnc.errors import OptionError
-from dnnc.run.bare_metal import c_files
 from dnnc.run.base import Runner
 from dnnc.run.emulator import EmulatorRunner
+from dnnc.run.host import HostRunner
+from dnnc.run.qemu import QemuRunner
 from dnnc.run.simulator import SimulatorRunner
 from dnnc.run.toolchain import find_compiler
 
 PLACES = ("simulator", "host", "emulator", "qemu")
 
-__all__ = ["PLACES", "c_files", "make_runner"]
+__all__ = ["PLACES", "make_runner"]
 
 
 def make_runner(
@@ -25,22 +26,27 @@ def make_runner(
     *,
     compiler: str = "auto",
     target: Target | None = None,
+    sanitize: bool = False,
 ) -> Runner:
     """The runner of an artefact (or of the folder that holds one).
 
     on: simulator | host | emulator | qemu. compiler: auto | zig | gcc. target: instead of the artefact's own, for one
-    that is not known by name.
+    that is not known by name. sanitize: on the host, with AddressSanitizer and UndefinedBehaviorSanitizer.
     Raises OptionError, ArtefactError, TargetError, ToolchainError.
     """
     if not isinstance(artefact, Artefact):
         artefact = Artefact.load(artefact)
     if on not in PLACES:
         raise OptionError(f"cannot run on '{on}'; known: {', '.join(PLACES)}")
+    if sanitize and on != "host":
+        raise OptionError(f"the sanitizers run on the host only, not on '{on}'")
     if on == "simulator":
         return SimulatorRunner(artefact)
+    if on == "host":
+        return HostRunner(artefact, find_compiler(load_target("host"), compiler), sanitize)
     target = target or load_target(artefact.target)
     if on == "emulator":
         if target.emulation.unicorn is None:
             raise OptionError(f"target '{target.name}' has no emulator; run it on simulator or host")
         return EmulatorRunner(artefact, target, find_compiler(target, compiler))
-    raise OptionError(f"cannot run on '{on}' yet")
+    return QemuRunner(artefact, target, find_compiler(target, compiler))

@@ -25,6 +25,7 @@ class Harness:
     sources: tuple[str, ...] = ("idle.c",)
     extra: tuple[tuple[str, bytes], ...] = ()
     memory_bytes: int = UNLIMITED_BYTES
+    flags: tuple[str, ...] = ()
 
 
 def c_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -61,7 +62,7 @@ def build_image(
     with toolchain.temporary_folder() as work:
         folder = Path(work)
         toolchain.write_files(folder, {**files, **support, **dict(harness.extra), **parts})
-        flags = ("-DDNNC_TRACE",) if trace else ()
+        flags = (*harness.flags, *(("-DDNNC_TRACE",) if trace else ()))
         objects = toolchain.compile_objects(compiler, folder, [*sorted(parts), *models], flags, optimise)
         elf = toolchain.link_bare_metal(compiler, folder, objects, Path(script).name, keep, optimise)
     return read_image(elf)

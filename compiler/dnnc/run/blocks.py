@@ -52,7 +52,8 @@ def unpack_outputs(graph: Graph, blocks: NDArray[np.uint8]) -> dict[str, Array]:
 def unpack_value(kind: TensorType, data: NDArray[np.uint8]) -> Array:
     """Bytes uint8 [N, nbytes] of one value -> codes int32 [N, *shape]."""
     storage = np.dtype(_quant(kind).dtype).newbyteorder("<")
-    return np.ascontiguousarray(data).view(storage).reshape(len(data), *kind.shape).astype(np.int32)
+    codes: Array = np.ascontiguousarray(data).view(storage).reshape(len(data), *kind.shape)
+    return codes.astype(np.int32)
 
 
 def _checked(name: str, kind: TensorType, inputs: Mapping[str, Array]) -> Array:

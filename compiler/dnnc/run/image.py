@@ -56,7 +56,8 @@ class Image:
         if index < 0:
             return "?"
         start, name = self._functions[index]
-        return f"{name}+0x{address - start:x}"
+        inside = address < start + self.symbols[name].size
+        return f"{name}+0x{address - start:x}" if inside else "no function"
 
     @cached_property
     def _functions(self) -> list[tuple[int, str]]:
