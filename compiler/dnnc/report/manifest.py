@@ -27,6 +27,7 @@ def manifest_values(
         "layers": [layer_values(layer) for layer in report.layers],
         "arena_bytes": report.arena_bytes,
         "arena_lower_bound_bytes": report.arena_lower_bound_bytes,
+        "flash_bytes_estimate": report.weight_bytes + report.table_bytes,
         "weight_bytes": report.weight_bytes,
         "table_bytes": report.table_bytes,
         "accuracy": accuracy_values(report.accuracy),
