@@ -11,13 +11,14 @@ from dnnc.errors import OptionError
 from dnnc.run.base import Runner
 from dnnc.run.emulator import EmulatorRunner
 from dnnc.run.host import HostRunner
+from dnnc.run.measure import measure_flash
 from dnnc.run.qemu import QemuRunner
 from dnnc.run.simulator import SimulatorRunner
 from dnnc.run.toolchain import find_compiler
 
 PLACES = ("simulator", "host", "emulator", "qemu")
 
-__all__ = ["PLACES", "make_runner"]
+__all__ = ["PLACES", "make_runner", "measure_flash"]
 
 
 def make_runner(

@@ -10,7 +10,6 @@ from dnnc import resources
 from dnnc.cost.target import Target
 from dnnc.errors import ToolchainError
 from dnnc.run import toolchain
-from dnnc.run.base import Flash, Ram
 from dnnc.run.image import Image, read_image
 
 STACK_BYTES = 0x10000
@@ -66,14 +65,6 @@ def build_image(
         objects = toolchain.compile_objects(compiler, folder, [*sorted(parts), *models], flags, optimise)
         elf = toolchain.link_bare_metal(compiler, folder, objects, Path(script).name, keep, optimise)
     return read_image(elf)
-
-
-def measure_flash(
-    files: Mapping[str, bytes], name: str, target: Target, compiler: toolchain.Compiler
-) -> tuple[Flash, Ram]:
-    """The model's flash and RAM as linked, its self-test left out, without running it (so the stack counts as 0)."""
-    image = build_image(files, [name], target, compiler)
-    return image.flash(), image.ram(0)
 
 
 def _memory(target: Target, harness: Harness) -> str:

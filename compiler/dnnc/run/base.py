@@ -42,7 +42,7 @@ class Execution:
     """What one run gave. Outputs are codes int32 [N, *shape] by model name; None: this runner cannot know it.
 
     layers: codes of every value by node name, when the run was traced. layer_instructions: by node name, of one
-    inference, when counted.
+    inference, when counted. notes: what a reader of the figures should know.
     """
 
     outputs: Mapping[str, Array]
@@ -52,9 +52,20 @@ class Execution:
     compiler: str | None = None
     layers: Mapping[str, Array] = field(default_factory=dict)
     layer_instructions: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Runner(Protocol):
     """Executes an artefact. Input codes int32 [N, *shape] by graph input name."""
 
     def run(self, inputs: Mapping[str, Array], trace: bool = False) -> Execution: ...
+
+
+def memory_notes(flash: Flash, ram: Ram, flash_bytes: int, ram_bytes: int) -> tuple[str, ...]:
+    """A note for each memory of a target that is smaller than what the program was given for the run."""
+    figures = (("flash", flash.total, flash_bytes), ("RAM", ram.total, ram_bytes))
+    return tuple(
+        f"run with more {name} than the target has: {used} bytes are used, {there} are there"
+        for name, used, there in figures
+        if used > there
+    )

@@ -15,7 +15,7 @@ from dnnc.cost.target import Target
 from dnnc.errors import VerificationError
 from dnnc.run import blocks, toolchain
 from dnnc.run.bare_metal import build_image, c_files
-from dnnc.run.base import Array, Execution
+from dnnc.run.base import Array, Execution, memory_notes
 from dnnc.run.image import Image
 from dnnc.run.machine import Count, EmulationFault, Machine
 
@@ -43,14 +43,16 @@ class EmulatorRunner:
         codes = blocks.pack_inputs(graph, inputs)
         outputs, count = self._run_plain(codes)
         layers, layer_instructions = self._run_traced(codes) if trace else ({}, {})
+        flash, ram = self.image.flash(), self.image.ram(count.stack_bytes if count else 0)
         return Execution(
             outputs=blocks.unpack_outputs(graph, outputs),
             instructions_per_inference=count.instructions if count else None,
-            flash=self.image.flash(),
-            ram=self.image.ram(count.stack_bytes if count else 0),
+            flash=flash,
+            ram=ram,
             compiler=self.compiler.version,
             layers=layers,
             layer_instructions=layer_instructions,
+            notes=memory_notes(flash, ram, self.target.flash_bytes, self.target.ram_bytes),
         )
 
     @property

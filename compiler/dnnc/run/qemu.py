@@ -14,7 +14,7 @@ from dnnc.cost.target import Target
 from dnnc.errors import OptionError, ToolchainError, VerificationError
 from dnnc.run import blocks, driver, toolchain
 from dnnc.run.bare_metal import Harness, build_image, c_files
-from dnnc.run.base import Array, Execution
+from dnnc.run.base import Array, Execution, memory_notes
 from dnnc.run.image import Image
 from dnnc.run.native import shared_library
 
@@ -62,14 +62,15 @@ class QemuRunner:
         layers = self._trace(inputs) if trace else {}
         if counted is None and driven.ticks is not None:
             counted = driven.ticks * (_INSTRUCTIONS_PER_SECOND // self.target.emulation.qemu_systick_hz)
-        image = self._image(False)
+        flash, ram = self._image(False).flash(), self._image(False).ram(driven.stack_bytes or 0)
         return Execution(
             outputs=driven.outputs,
             instructions_per_inference=counted,
-            flash=image.flash(),
-            ram=image.ram(driven.stack_bytes or 0),
+            flash=flash,
+            ram=ram,
             compiler=self.compiler.version,
             layers=layers,
+            notes=memory_notes(flash, ram, self.target.flash_bytes, self.target.ram_bytes),
         )
 
     def _trace(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
