@@ -9,7 +9,7 @@ from typing import Any
 from dnnc import frontend
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
-from dnnc.errors import Unsupported, UnsupportedError
+from dnnc.errors import Unsupported
 from dnnc.ir.graph import Graph
 from dnnc.ir.types import Quant, Shape
 from dnnc.passes.plan import plan
@@ -40,11 +40,15 @@ class Fit:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Layers are empty where something is unsupported: then the model has no graph."""
+    """Layers are empty where something is unsupported: then the model has no graph.
+
+    op_counts: how often each operator stands in the model's file.
+    """
 
     name: str
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
+    op_counts: Mapping[str, int]
     layers: tuple[InspectedLayer, ...]
     unsupported: tuple[Unsupported, ...]
     notes: tuple[str, ...]
@@ -62,14 +66,15 @@ class Inspection:
 def inspect_model(model: Any, input_shapes: Mapping[str, Shape] | None = None, target: str | None = None) -> Inspection:
     """Read `model` (see dnnc.frontend.read). Raises ModelError where it cannot be read at all, TargetError."""
     chosen = None if target is None else load_target(target)
-    try:
-        graph = frontend.read(model, input_shapes)
-    except UnsupportedError as error:
-        return Inspection(str(model), {}, {}, (), error.items, (), None)
+    found = frontend.inspect(model, input_shapes)
+    graph = found.graph
+    if graph is None:
+        return Inspection(found.name, {}, {}, found.op_counts, (), found.unsupported, (), None)
     return Inspection(
         name=graph.name,
         inputs={source.model_name: source.layout.model_shape for source in graph.inputs},
         outputs={output.model_name: output.layout.model_shape for output in graph.outputs},
+        op_counts=found.op_counts,
         layers=_layers(graph),
         unsupported=(),
         notes=graph.notes,

@@ -140,6 +140,7 @@ def inspection_values(found: Inspection) -> dict[str, Any]:
         "unsupported": [{"node": u.node, "op": u.op, "reason": u.reason} for u in found.unsupported],
         "inputs": {name: list(shape) for name, shape in found.inputs.items()},
         "outputs": {name: list(shape) for name, shape in found.outputs.items()},
+        "operators": dict(found.op_counts),
         "macs": found.macs,
         "weights": found.weights,
         "layers": [

@@ -71,6 +71,8 @@ def print_comparison(result: Comparison, on: str, console: Console) -> None:
 
 def print_inspection(found: Inspection, console: Console) -> None:
     """The model's layers, or what is unsupported in it."""
+    operators = ", ".join(f"{name} {count}" for name, count in found.op_counts.items())
+    console.print(f"{found.name}: {operators}", markup=False, highlight=False, soft_wrap=True)
     if found.unsupported:
         rows = [(u.op, u.node, u.reason) for u in found.unsupported]
         console.print(grid(("unsupported", "node", "reason"), rows, ("unsupported", "node", "reason")))
