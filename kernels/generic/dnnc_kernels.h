@@ -19,6 +19,16 @@
 extern "C" {
 #endif
 
+/* Where constants go, so that a linker script or a map file can tell weights from the rest. (Position-independent code
+ * must relocate pointers, so it may not put them into a section of the reader's choice.) */
+#if defined(__ELF__) && defined(__GNUC__) && !defined(__PIC__) && !defined(DNNC_WEIGHTS)
+#define DNNC_WEIGHTS __attribute__((section(".rodata.dnnc_weights")))
+#define DNNC_TABLES __attribute__((section(".rodata.dnnc_tables")))
+#elif !defined(DNNC_WEIGHTS)
+#define DNNC_WEIGHTS
+#define DNNC_TABLES
+#endif
+
 /* A linear layer: convolution, depthwise convolution or fully connected (a 1x1 convolution over a row of pixels).
  *
  * weights: packed pairs, tile of four output channels after tile of four (dnnc/backends/c/pack.py describes them).

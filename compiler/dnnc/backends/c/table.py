@@ -94,6 +94,7 @@ class Kernel:
     headers: tuple[str, ...] = ()
     support: tuple[str, ...] = ()
     in_place: bool = False
+    shifts: bool = False
     defines: tuple[tuple[str, str], ...] = ()
 
     def serves(self, layer: Layer) -> bool:
@@ -125,7 +126,7 @@ class Instance:
         """The macros at the head of its source."""
         inputs = zip(("DNNC_X", "DNNC_X2"), self.elements[:-1], strict=False)
         types = [(macro, ELEMENTS[element]) for macro, element in (*inputs, ("DNNC_Y", self.elements[-1]))]
-        width = [("DNNC_BITS", str(self.bits))] if self.bits else []
+        width = [("DNNC_BITS", str(self.bits)), ("DNNC_SHIFT", str(int(self.kernel.shifts)))] if self.bits else []
         return (("DNNC_KERNEL", self.name), *types, *width, *self.kernel.defines)
 
     @property
@@ -165,13 +166,21 @@ def _shifts(layer: Layer) -> bool:
 def _linear(op: str, scratch: Callable[[Layer], int]) -> tuple[Kernel, Kernel]:
     shift = Kernel(
         op, "generic", f"generic/{op}.c", "dnnc_linear_t", "1x4_shift", widths=STORED_WIDTHS, matches=_shifts,
-        scratch=scratch, headers=("generic/dnnc_decode.h",), defines=(("DNNC_SHIFT", "1"),),
+        scratch=scratch, headers=("generic/dnnc_tile.h", "generic/dnnc_decode.h"), shifts=True,
     )  # fmt: skip
     multiply = Kernel(
         op, "generic", f"generic/{op}.c", "dnnc_linear_t", "1x4", widths=STORED_WIDTHS,
-        scratch=scratch, headers=("generic/dnnc_decode.h",), defines=(("DNNC_SHIFT", "0"),),
+        scratch=scratch, headers=("generic/dnnc_tile.h", "generic/dnnc_decode.h"),
     )  # fmt: skip
     return shift, multiply
+
+
+def _softmax(elements: tuple[str, str], share: str) -> Kernel:
+    """share: the C type that holds 2**16 << bits."""
+    return Kernel(
+        "softmax", "generic", "generic/softmax.c", "dnnc_softmax_t", elements=elements, in_place=True,
+        defines=(("DNNC_SHARE", share),),
+    )  # fmt: skip
 
 
 #: The portable kernels. Layer.shift_only is set only for targets that requantise by shifts.
@@ -184,22 +193,11 @@ GENERIC: tuple[Kernel, ...] = (
     Kernel("pointwise", "generic", "generic/pointwise.c", "dnnc_pointwise_t", in_place=True, matches=_narrow),
     Kernel("pointwise", "generic", "generic/interpolate.c", "dnnc_pointwise_t", "interpolated", in_place=True),
     Kernel("prelu", "generic", "generic/prelu.c", "dnnc_prelu_t", in_place=True),
-    Kernel("maxpool", "generic", "generic/maxpool.c", "dnnc_maxpool_t"),
-    Kernel("avgpool", "generic", "generic/avgpool.c", "dnnc_avgpool_t"),
+    Kernel("maxpool", "generic", "generic/maxpool.c", "dnnc_maxpool_t", headers=("generic/dnnc_window.h",)),
+    Kernel("avgpool", "generic", "generic/avgpool.c", "dnnc_avgpool_t", headers=("generic/dnnc_window.h",)),
     Kernel("mean", "generic", "generic/mean.c", "dnnc_mean_t"),
-    *(
-        Kernel(
-            "softmax",
-            "generic",
-            "generic/softmax.c",
-            "dnnc_softmax_t",
-            "",
-            elements,
-            in_place=True,
-            defines=(("DNNC_SHARE", share),),
-        )
-        for elements, share in ((("s8", "s8"), "uint32_t"), (("s8", "s16"), "uint64_t"))
-    ),  # fmt: skip
+    _softmax(("s8", "s8"), "uint32_t"),
+    _softmax(("s8", "s16"), "uint64_t"),
     Kernel("copy", "generic", "generic/copy.c", "dnnc_copy_t"),
     Kernel("fill", "generic", "generic/fill.c", "dnnc_fill_t"),
     Kernel("resize", "generic", "generic/resize.c", "dnnc_resize_t"),

@@ -1,0 +1,43 @@
+"""An integer graph to a program of kernel calls. What the kernels cannot do is named all at once."""
+
+from __future__ import annotations
+
+from dnnc.backends.c.context import Context
+from dnnc.backends.c.linear import lower_linear
+from dnnc.backends.c.program import Program, Refusal, Step
+from dnnc.backends.c.simple import LOWERINGS
+from dnnc.backends.c.table import GENERIC, Kernel
+from dnnc.backends.c.table_armv7em import ARMV7EM
+from dnnc.cost.target import Target
+from dnnc.errors import Unsupported, UnsupportedError
+from dnnc.ir.graph import Graph, Node
+from dnnc.ops.conv import Conv2D
+from dnnc.ops.dense import Dense
+
+TABLE: tuple[Kernel, ...] = (*ARMV7EM, *GENERIC)
+
+
+def lower(graph: Graph, target: Target) -> Program:
+    """One step a node. Raises UnsupportedError listing every node that no kernel of the target can compute."""
+    context = Context(graph, target, TABLE)
+    results = [_try(context, node) for node in graph.nodes]
+    refused = [result for result in results if isinstance(result, Unsupported)]
+    if refused:
+        raise UnsupportedError(refused, f"the C program of '{graph.name}'")
+    return Program(tuple(result for result in results if isinstance(result, Step)))
+
+
+def _try(context: Context, node: Node) -> Step | Unsupported:
+    try:
+        return _lower(context, node)
+    except Refusal as reason:
+        return Unsupported(node.name, node.op.kind, str(reason))
+
+
+def _lower(context: Context, node: Node) -> Step:
+    if isinstance(node.op, Conv2D | Dense):
+        return lower_linear(context, node)
+    lowering = LOWERINGS.get(type(node.op))
+    if lowering is None:
+        raise Refusal(f"the C back end has no lowering of {node.op.kind}")
+    return lowering(context, node)
