@@ -8,12 +8,14 @@ from dnnc.errors import OptionError
 
 LIMIT = 40
 
-_KEYWORDS = frozenset(
+#: Words that C or C++ (or a common compiler's macro) keeps for itself.
+KEYWORDS = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
     "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while "
-    "alignas alignof and and_eq asm bitand bitor bool catch class compl constexpr delete explicit export false friend "
-    "mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public template this throw "
-    "true try typeid typename using virtual wchar_t xor xor_eq main linux unix".split()
+    "alignas alignof and and_eq asm bitand bitor bool catch class compl constexpr delete explicit export false "
+    "fortran friend mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public "
+    "static_assert template this thread_local throw true try typeid typename typeof using virtual wchar_t xor xor_eq "
+    "main linux unix".split()
 )
 #: NAME.h would hide these from `#include <...>`.
 _HEADERS = frozenset(
@@ -30,7 +32,7 @@ def network_name(text: str) -> str:
     if not name[0].isalpha() or name == "dnnc" or name.startswith("dnnc_"):
         name = f"net_{name}"
     name = name[:LIMIT].rstrip("_")
-    return f"{name}_net" if name in _KEYWORDS | _HEADERS else name
+    return f"{name}_net" if name in KEYWORDS | _HEADERS else name
 
 
 def check_network_name(name: str) -> str:

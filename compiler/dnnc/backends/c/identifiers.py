@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 
-MAX_LENGTH = 40
+from dnnc.naming import KEYWORDS
 
-_KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm fortran "
-    "bool true false nullptr alignas alignof thread_local static_assert constexpr typeof class delete explicit export "
-    "friend mutable namespace new operator private protected public template this throw try using virtual and or not "
-    "xor compl bitand bitor catch typename typeid wchar_t main".split()
-)
+MAX_LENGTH = 40
 
 
 def identifier(text: str) -> str:
     """Lower case letters, digits and _, not starting with a digit, no keyword of C or C++, at most MAX_LENGTH long."""
     cleaned = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "x"
-    if cleaned[0].isdigit() or cleaned in _KEYWORDS:
+    if cleaned[0].isdigit() or cleaned in KEYWORDS:
         cleaned = f"x_{cleaned}"
     return cleaned[:MAX_LENGTH].rstrip("_")
 
