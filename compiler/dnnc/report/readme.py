@@ -19,6 +19,7 @@ def artefact_readme(report: Report, manifest: Mapping[str, Any], c_files: Sequen
     rows = [_port("input", port) for port in manifest["inputs"]] + [
         _port("output", port) for port in manifest["outputs"]
     ]
+    first_in, first_out = manifest["inputs"][0]["name"], manifest["outputs"][0]["name"]
     return f"""# {name}
 
 A neural network as integer C99 for {report.target}: no malloc, no runtime, no dependencies beyond `<stdint.h>` and
@@ -40,9 +41,9 @@ The constants lie in the sections `.rodata.dnnc_weights` and `.rodata.dnnc_table
 
 {name}_input_t *in = {name}_input();    /* in the arena: writing here saves a copy; your own struct does as well */
 {name}_output_t *out = {name}_output();
-/* ... fill the members of *in with codes ... */
+in->{first_in}[i] = {name}_quantise_{first_in}(real);    /* or codes that you have: a pixel, an ADC value */
 int error = {name}_run(in, out);       /* 0: done. The input is consumed: write it anew for every inference. */
-/* ... read the members of *out ... */
+float real = {name}_dequantise_{first_out}(out->{first_out}[j]);
 ```
 
 Codes stand for real numbers: real = scale * (code - zero_point). Shapes are channels last, whatever the model had.
