@@ -132,6 +132,8 @@ def corrected_biases(
                     "bias": params["bias"],
                 }
             q = op.real([coded[v] for v in node.inputs], params)
+            if not node.inputs:
+                x, q = (y.expand(len(dataset), *y.shape[1:]) for y in (x, q))
             if node.name in codes:
                 shift = (x - q).reshape(-1, x.shape[-1]).double().mean(dim=0)
                 if calibration.prescribed_weights(node) is not None:
