@@ -1,0 +1,48 @@
+"""The last look at a simplified graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dnnc.errors import ModelError, Unsupported, UnsupportedError
+from dnnc.frontend.simplify.edit import is_output, substitute
+from dnnc.frontend.simplify.ops import Affine, Divide, Scalar
+from dnnc.ir.graph import Graph
+from dnnc.ops import ALL
+from dnnc.ops.movement import Reshape
+
+
+def merge_reshapes(graph: Graph) -> Graph:
+    """Reshapes of Reshapes become one, those that change nothing vanish."""
+    for name in [n.name for n in graph.nodes if isinstance(n.op, Reshape)]:
+        node = graph.by_name.get(name)
+        if node is None:
+            continue
+        maker = graph.by_name.get(node.inputs[0])
+        if maker is not None and isinstance(maker.op, Reshape):
+            node = replace(node, inputs=maker.inputs)
+            graph = substitute(graph, {name: node}, {})
+        source = node.inputs[0]
+        if graph.types[source].shape == node.type.shape and not is_output(graph, name):
+            graph = substitute(graph, {}, {name: source})
+    return graph
+
+
+def check_finished(graph: Graph) -> Graph:
+    """Only operations of dnnc.ops are left, and finite numbers. Raises UnsupportedError, ModelError."""
+    missing = []
+    for node in graph.nodes:
+        if isinstance(node.op, Scalar):
+            missing.append(Unsupported(node.name, node.op.function, "it is supported only inside of known functions"))
+        elif isinstance(node.op, Divide):
+            missing.append(Unsupported(node.name, "Div", "both of its operands are computed"))
+        elif not isinstance(node.op, ALL) or isinstance(node.op, Affine):
+            raise TypeError(f"{node.op.kind} '{node.name}' was not simplified away")
+        for name, array in node.params.items():
+            if not np.isfinite(array).all():
+                raise ModelError(f"node '{node.name}' ({node.op.kind}) would have infinite or NaN values in its {name}")
+    if missing:
+        raise UnsupportedError(missing)
+    return graph
