@@ -207,7 +207,7 @@ class Constant(Op):
         self, params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
     ) -> dict[str, Array | int]:
         q = quant_of(out)
-        codes = np.floor(params["value"] / q.scale + 0.5) + q.zero_point
+        codes = np.floor(np.asarray(params["value"], np.float64) / q.scale + 0.5) + q.zero_point
         return {"value": np.clip(codes, q.lo, q.hi).astype(q.dtype)}
 
     def integer(

@@ -130,7 +130,7 @@ class PRelu(Op):
         self, params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
     ) -> dict[str, Array | int]:
         ratio = quant_of(ins[0]).scale / quant_of(out).scale
-        both, left_shift = fixed.multipliers(np.concatenate([[ratio], ratio * params["slope"]]))
+        both, left_shift = fixed.multipliers(np.concatenate([[ratio], ratio * np.asarray(params["slope"], np.float64)]))
         return {"multiplier_positive": both[0], "multiplier_negative": both[1:], "left_shift": left_shift}
 
     def integer(
