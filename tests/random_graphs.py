@@ -38,6 +38,7 @@ Pick = Callable[[Sequence[Any]], Any]
 LARGEST = 1000.0
 SAMPLES = 4
 ATTEMPTS = 3
+WIDENINGS = 100
 
 CLAMPS = (NO_CLAMP, NO_CLAMP, Clamp(0.0, None), Clamp(0.0, 6.0), Clamp(-1.0, 1.0), Clamp(None, 0.5))
 PARAMETERS = {
@@ -322,7 +323,7 @@ def quantise_simply(
         else:
             lo, hi = min(ranges[m][0] for m in members), max(ranges[m][1] for m in members)
             quants[head] = range_quant(lo, hi, activation_bits)
-    while True:
+    for _ in range(WIDENINGS):
         types = {name: TensorType(t.shape, quants[leader[name]]) for name, t in graph.types.items()}
         nodes = []
         for node in graph.nodes:
@@ -338,10 +339,16 @@ def quantise_simply(
         else:
             inputs = tuple(replace(i, type=types[i.name]) for i in graph.inputs)
             return replace(graph, inputs=inputs, nodes=tuple(nodes)).verify()
+    raise AssertionError("no output scale makes the accumulators of this graph fit 32 bits")
 
 
 def range_quant(lo: float, hi: float, bits: int) -> Quant:
-    """The quantisation that covers lo..hi (zero included) with 2**bits codes."""
+    """The quantisation that covers lo..hi (zero included) with 2**bits codes; 16 bits are symmetric.
+
+    (A product of two 16-bit codes fits 32 bits only without their zero points.)
+    """
+    if bits > 8:
+        return Quant(bits, max(-lo, hi, 1e-5) / (2 ** (bits - 1) - 1), 0)
     scale = max((hi - lo) / (2**bits - 1), 1e-5)
     first = -(2 ** (bits - 1))
     return Quant(bits, scale, int(np.clip(np.floor(first - lo / scale + 0.5), first, -first - 1)))
