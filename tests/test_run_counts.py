@@ -10,8 +10,8 @@ import pytest
 
 from dnnc.errors import ToolchainError
 from dnnc.run import make_runner
-from dnnc.run.emulator import EmulatorRunner
-from dnnc.run.machine import EmulationFault
+from dnnc.run.emulator import EmulatorRunner, Model
+from dnnc.run.machine import EmulationFault, Machine
 from dnnc.run.native import shared_library
 from dnnc.run.qemu import QEMU
 from emulated import EMULATED_TARGETS, Network, emulate
@@ -106,6 +106,14 @@ def test_faults_name_place_and_step(body: str, told: str) -> None:
     artefact = tiny_artefact("cortex-m7", body, declarations)
     with pytest.raises(EmulationFault, match=rf"(?s){told}.*sample 0, in step 1 \('negate'\)"):
         make_runner(artefact, on="emulator").run(tiny_inputs())
+
+
+def test_a_program_that_hangs_is_ended() -> None:
+    runner = make_runner(tiny_artefact("cortex-m7", "for (;;) { (void)one[0]; }"), on="emulator")
+    assert isinstance(runner, EmulatorRunner)
+    machine = Machine(runner.image, runner.target, timeout_seconds=1)
+    with pytest.raises(EmulationFault, match=r"tiny_run did not return within 1 s; it is in tiny_run\+0x"):
+        Model(machine, "tiny").run(bytes(20), 20)
 
 
 def test_many_networks_share_a_program() -> None:

@@ -91,6 +91,7 @@ def test_a_missing_file_is_named() -> None:
         ('"armv7em", "generic"]', '"armv7em"]', "'kernels' must end with \"generic\""),
         ("[toolchain]", "[toolchain", "cannot be read"),
         ('startup = "cortex_m.c"', "", "needs both link_script and startup"),
+        ("qemu_systick_hz = 25_000_000", "", "needs link_script and qemu_systick_hz"),
     ],
 )
 def test_a_wrong_file_is_told_what_is_wrong(edited: Edit, old: str, new: str, told: str) -> None:

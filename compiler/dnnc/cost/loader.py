@@ -111,6 +111,8 @@ def _check(target: Target, where: str) -> None:
         )
     if bool(target.emulation.link_script) != bool(target.emulation.startup):
         raise TargetError(f"{where}: 'emulation' needs both link_script and startup, or neither")
+    if target.emulation.qemu and not (target.emulation.link_script and target.emulation.qemu_systick_hz):
+        raise TargetError(f"{where}: 'emulation' names a QEMU board, so it needs link_script and qemu_systick_hz")
     if target.emulation.unicorn and not target.emulation.link_script:
         raise TargetError(f"{where}: 'emulation' names a unicorn core, so it needs link_script and startup")
 

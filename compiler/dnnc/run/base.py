@@ -42,7 +42,8 @@ class Execution:
     """What one run gave. Outputs are codes int32 [N, *shape] by model name; None: this runner cannot know it.
 
     layers: codes of every value by node name, when the run was traced. layer_instructions: by node name, of one
-    inference, when counted. notes: what a reader of the figures should know.
+    inference, when counted (each with the few instructions that call the tracer). notes: what a reader of the figures
+    should know.
     """
 
     outputs: Mapping[str, Array]

@@ -105,8 +105,9 @@ class Machine:
     Raises VerificationError where the program faults, ToolchainError where unicorn lacks the core.
     """
 
-    def __init__(self, image: Image, target: Target) -> None:
+    def __init__(self, image: Image, target: Target, timeout_seconds: int = TIMEOUT_SECONDS) -> None:
         self.image = image
+        self._timeout_seconds = timeout_seconds
         core = target.emulation.unicorn
         if core is None:
             raise ToolchainError(f"target '{target.name}' names no core for unicorn")
@@ -229,11 +230,11 @@ class Machine:
     def _emulate(self, start: int, stop: int, what: str) -> None:
         self._fault = None
         try:
-            self._uc.emu_start(start | self._thumb, stop, timeout=TIMEOUT_SECONDS * 1_000_000)
+            self._uc.emu_start(start | self._thumb, stop, timeout=self._timeout_seconds * 1_000_000)
         except UcError as error:
             raise EmulationFault(f"{what} failed: {self._explain(error)}") from error
         if self._pc() != stop:
-            raise EmulationFault(f"{what} did not return within {TIMEOUT_SECONDS} s; it is in {self._where()}")
+            raise EmulationFault(f"{what} did not return within {self._timeout_seconds} s; it is in {self._where()}")
 
     def _pc(self) -> int:
         return int(self._uc.reg_read(self._registers.pc)) & ~int(self._thumb)

@@ -47,11 +47,13 @@ def find_compiler(target: Target, choice: str = "auto") -> Compiler:
     """
     if choice not in CHOICES:
         raise OptionError(f"compiler must be one of {', '.join(CHOICES)}, but is '{choice}'")
-    gcc = target.toolchain.gcc
-    if choice != "zig" and gcc is not None and shutil.which(gcc):
-        return Compiler("gcc", (gcc, *target.toolchain.gcc_flags), f"{gcc} {_gcc_version(gcc)}")
-    if choice == "gcc":
-        raise ToolchainError(f"target '{target.name}' is built with '{gcc}', which is not installed (compiler='gcc')")
+    if choice != "zig":
+        lacking = _gcc_lacks(target)
+        gcc = target.toolchain.gcc
+        if gcc is not None and lacking is None:
+            return Compiler("gcc", (gcc, *target.toolchain.gcc_flags), f"{gcc} {_gcc_version(gcc)}")
+        if choice == "gcc":
+            raise ToolchainError(f"target '{target.name}' cannot be built with gcc: {lacking}")
     zig = (sys.executable, "-m", "ziglang")
     flags: tuple[str, ...] = ()
     if target.toolchain.zig_target != "native":
@@ -60,7 +62,21 @@ def find_compiler(target: Target, choice: str = "auto") -> Compiler:
     return Compiler("zig", (*zig, "cc", *flags, *hosted, *_ZIG), f"zig {_output((*zig, 'version'))}")
 
 
-@lru_cache(maxsize=16)
+def _gcc_lacks(target: Target) -> str | None:
+    """What is missing to build for a target with its gcc; None where nothing is."""
+    gcc = target.toolchain.gcc
+    if gcc is None:
+        return "its target file names none"
+    if shutil.which(gcc) is None:
+        return f"'{gcc}' is not installed"
+    bare_metal = target.emulation.link_script is not None
+    # headers and memory functions; distributions pack them apart from the compiler. gcc echoes the bare name if absent
+    if bare_metal and os.sep not in _output((gcc, *target.toolchain.gcc_flags, "-print-file-name=libc.a")):
+        return f"'{gcc}' has no C library beside it (newlib)"
+    return None
+
+
+@lru_cache(maxsize=32)
 def _output(command: tuple[str, ...]) -> str:
     return run_tool(command, Path.cwd()).strip()
 
@@ -126,18 +142,12 @@ def link_bare_metal(
     """
     roots = [f"-Wl,-u,{symbol}" for symbol in keep]
     if compiler.kind == "gcc":
-        libraries = ["-nostdlib", *_gcc_libraries(compiler, folder), "-Wl,--no-warn-rwx-segments"]
+        libraries = ["-nostdlib", "-lc", "-lgcc", "-Wl,--no-warn-rwx-segments"]
     else:
         libraries = ["-nostartfiles"]
     options = ("-L", ".", "-T", script, "-Wl,--gc-sections", "-static", *roots)
     run_tool((*compiler.command, optimise, *options, *objects, *libraries, "-o", "program.elf"), folder)
     return (folder / "program.elf").read_bytes()
-
-
-def _gcc_libraries(compiler: Compiler, folder: Path) -> list[str]:
-    """libgcc, and newlib's memory functions between it where there is a newlib."""
-    found = _output((*compiler.command, "-print-file-name=libc.a"))
-    return ["-lc", "-lgcc"] if os.sep in found else ["-lgcc"]
 
 
 def shared_file(target: Target, name: str) -> Path:
