@@ -2,6 +2,88 @@
 
 from __future__ import annotations
 
-from dnnc.backends.c.table import Kernel
+from collections.abc import Callable
 
-ARMV7EM: tuple[Kernel, ...] = ()
+from dnnc.backends.c.pack import padded_k
+from dnnc.backends.c.table import STORED_WIDTHS, Kernel, Layer
+
+#: Sums of scaled sub-byte fields stay within 32 bits up to this many products: 2**31 / (128 * 8 * 16), the worst width.
+LARGEST_K = 2**16
+#: A depthwise kernel whose weights take more scratch than this, in all positions of its ring, is left to others.
+LARGEST_WINDOWS_BYTES = 8192
+
+_HEADERS = ("armv7em/dnnc_smlad.h", "armv7em/dnnc_smlad_asm.h", "generic/dnnc_decode.h")
+
+
+def _whole(count: int, step: int) -> int:
+    """count rounded up to a multiple of step."""
+    return -(-count // step) * step
+
+
+def _short(layer: Layer) -> bool:
+    return layer.k <= LARGEST_K
+
+
+def _dense_bytes(layer: Layer) -> int:
+    """The 16-bit pairs of two pixels (or of one), and two pixels of output where they are scattered."""
+    pixels = min(layer.out_h * layer.out_w, 2)
+    words = padded_k(layer.k, layer.bits, "sxtb16") // 2 * pixels
+    return 4 * _whole(words, 4) + (2 * _whole(layer.out_c, 2) if layer.scattered else 0)
+
+
+def _conv_bytes(layer: Layer) -> int:
+    """The pairs of two windows, a tap of zero points, the windows in bytes, two pixels of scattered output."""
+    pairs = 4 * _whole(padded_k(layer.k, layer.bits, "sxtb16"), 4)
+    windows = 2 * _whole(layer.k, 4) if layer.in_c % 4 else 0
+    held = 2 * _whole(layer.out_c, 2) if layer.scattered else 0
+    return pairs + _whole(layer.in_c, 4) + windows + held
+
+
+def _window(layer: Layer) -> tuple[int, int, int]:
+    """Rows and column pairs that a window spans, and phases of windows: as shape_of() in dnnc_smlad_depthwise.c."""
+    span = (layer.kernel_w - 1) * layer.dilation_w + 1
+    odd = layer.stride_w % 2
+    return (layer.kernel_h - 1) * layer.dilation_h + 1, span // 2 + 1 if odd else (span + 1) // 2, odd + 1
+
+
+def _windows_bytes(layer: Layer) -> int:
+    """The weights of a tile in 16-bit pairs: for every turn of the ring of rows, for every phase."""
+    rows, pairs, phases = _window(layer)
+    return min(layer.out_h, rows) * phases * _whole(rows * pairs, 3) * 16
+
+
+def _depthwise_bytes(layer: Layer) -> int:
+    """Taps, weights, ring of rows, and a row of input and of output where channels do not lie together."""
+    rows, pairs, _ = _window(layer)
+    columns = (layer.out_w - 1) * layer.stride_w // 2 + pairs
+    apart = layer.scattered or layer.out_c % 4 != 0
+    row = 4 * (layer.in_w + layer.out_w) if apart else 0
+    return 4 * padded_k(layer.k, layer.bits) + _windows_bytes(layer) + (columns * rows + 2) * 16 + row
+
+
+def _small(layer: Layer) -> bool:
+    return _windows_bytes(layer) <= LARGEST_WINDOWS_BYTES
+
+
+def _products(op: str, bits: int, scratch: Callable[[Layer], int]) -> Kernel:
+    return Kernel(
+        op, "armv7em", f"armv7em/{op}.c", "dnnc_linear_t", "smlad", elements=("s8", "s8"), widths=(bits,),
+        order="sxtb16", matches=_short, scratch=scratch, headers=_HEADERS,
+        support=(
+            f"armv7em/dnnc_smlad_{op}.c", f"armv7em/dnnc_smlad_w{bits}.c", "armv7em/dnnc_smlad_widen.c"
+        ),
+    )  # fmt: skip
+
+
+_DEPTHWISE = Kernel(
+    "depthwise", "armv7em", "armv7em/depthwise.c", "dnnc_linear_t", "smlad", elements=("s8", "s8"),
+    widths=STORED_WIDTHS, matches=_small, scratch=_depthwise_bytes, headers=_HEADERS,
+    support=("armv7em/dnnc_smlad_depthwise.c", "armv7em/dnnc_smlad_widen.c"),
+)  # fmt: skip
+
+#: Every row packs its weights for SMLAD; see kernels/armv7em/dnnc_smlad.h.
+ARMV7EM: tuple[Kernel, ...] = (
+    *(_products("conv", bits, _conv_bytes) for bits in STORED_WIDTHS),
+    *(_products("dense", bits, _dense_bytes) for bits in STORED_WIDTHS),
+    _DEPTHWISE,
+)

@@ -1,0 +1,81 @@
+/* Armv7E-M matrix products: int8 activations widened once to 16-bit pairs, packed weights, SMLAD.
+ *
+ * Every width of weights is one dnnc_smlad_t; convolution and fully connected layers of all widths share the code
+ * around them. k runs in the packing order "sxtb16": of every four k, the pairs are (k0, k2) and (k1, k3).
+ * Where the compiler's target has no DSP extension, plain C computes the same, so that a host can check the rest.
+ */
+#ifndef DNNC_SMLAD_H
+#define DNNC_SMLAD_H
+
+#include "dnnc_kernels.h"
+
+#if defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
+#define DNNC_SMLAD_ASM 1
+/* The body is one asm statement; `used` keeps interprocedural passes from touching parameters that only it reads. */
+#define DNNC_NAKED __attribute__((naked, noinline, used))
+#define DNNC_IN_ASM __attribute__((unused))
+#else
+#define DNNC_SMLAD_ASM 0
+#endif
+
+/* Two pixels times all tiles. x: pairs of pixel 0 and pixel 1 in turn, up to x_end; w: one tile after another.
+ * correction0, 1: added to the sums of each pixel, for the offset of the fields. half: 1 where the number of fours of
+ * k is odd (loops that take eight k at a time enter in the middle). A last tile is stored in part. */
+typedef void dnnc_smlad_two_t(const uint32_t *x, const uint32_t *w, const int32_t *bias, const int32_t *multiplier,
+                              int8_t *y0, int8_t *y1, int32_t channels, const uint32_t *x_end, int32_t zero,
+                              uint32_t left_shift, int32_t correction0, int32_t correction1, uint32_t half);
+
+/* One pixel times all tiles; x: its pairs. */
+typedef void dnnc_smlad_one_t(const uint32_t *x, const uint32_t *w, const int32_t *bias, const int32_t *multiplier,
+                              int8_t *y, int32_t channels, const uint32_t *x_end, int32_t zero, uint32_t left_shift,
+                              int32_t correction, uint32_t half);
+
+/* Weights of one width. A block is the smallest run of words with whole k-pairs; weight = field - offset. */
+typedef struct {
+  dnnc_smlad_two_t *two;
+  dnnc_smlad_one_t *one;
+  uint8_t block_k, block_words, offset;
+} dnnc_smlad_t;
+
+extern const dnnc_smlad_t dnnc_smlad_w1, dnnc_smlad_w2, dnnc_smlad_w3, dnnc_smlad_w4, dnnc_smlad_w5, dnnc_smlad_w6,
+    dnnc_smlad_w8;
+
+/* The one of a width that is a macro. */
+#define DNNC_SMLAD_PASTE(bits) dnnc_smlad_w##bits
+#define DNNC_SMLAD(bits) DNNC_SMLAD_PASTE(bits)
+
+/* Layers; `weights` says of which width. */
+void dnnc_smlad_conv(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, void *scratch,
+                     const dnnc_smlad_t *weights);
+void dnnc_smlad_dense(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, void *scratch,
+                      const dnnc_smlad_t *weights);
+
+/* Depthwise; `unpack` writes the signed weights of a tile, four channels a tap, and returns where the next one lies. */
+typedef const uint32_t *dnnc_smlad_unpack_t(int8_t *taps, const uint32_t *w, uint32_t k);
+void dnnc_smlad_depthwise(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, void *scratch,
+                          dnnc_smlad_unpack_t *unpack, uint32_t taps_bytes);
+
+/* Four times `fours` values at a and at b, which may be unaligned, to pairs of a and of b in turn. */
+void dnnc_smlad_widen_two(uint32_t *to, const int8_t *a, const int8_t *b, uint32_t fours);
+
+/* Four times `fours` values to pairs. */
+void dnnc_smlad_widen_one(uint32_t *to, const int8_t *a, uint32_t fours);
+
+/* Sums of all values of the pairs at even words and at odd words; the words come in fours. */
+void dnnc_smlad_sums(const uint32_t *x, const uint32_t *x_end, int32_t sums[2]);
+
+/* k rounded up to whole fours and whole blocks: what the loops cover. */
+static inline uint32_t dnnc_smlad_padded(const dnnc_smlad_t *weights, uint32_t k) {
+  uint32_t block = weights->block_k;
+  return (((k + 3u) & ~3u) + block - 1u) / block * block;
+}
+
+/* Words of a tile. */
+static inline uint32_t dnnc_smlad_tile(const dnnc_smlad_t *weights, uint32_t padded) {
+  return padded / weights->block_k * weights->block_words;
+}
+
+/* Clamp `count` bytes to the layer's limits; nothing is to be done where these are those of int8. */
+void dnnc_smlad_clamp(const dnnc_linear_t *layer, int8_t *y, uint32_t count);
+
+#endif

@@ -1,0 +1,136 @@
+/* Convolution: the windows of two pixels are gathered and widened once, then met by all tiles of output channels. */
+#include "dnnc_smlad.h"
+
+/* Where the window of an output pixel begins: its row, its column, and the element of the input, which may lie outside. */
+typedef struct {
+  int32_t row, column, element;
+} corner_t;
+
+static corner_t corner(const dnnc_linear_t *layer, uint32_t i, uint32_t j) {
+  corner_t at;
+  at.row = (int32_t)(i * layer->stride_h) - layer->pad_top;
+  at.column = (int32_t)(j * layer->stride_w) - layer->pad_left;
+  at.element = (at.row * layer->in_w + at.column) * layer->in_stride;
+  return at;
+}
+
+/* Elements of consecutive taps that lie together in the input, where they are inside it; 0 where none do. */
+static uint32_t together(const dnnc_linear_t *layer, uint32_t depth) {
+  return layer->dilation_w == 1 && depth == layer->in_stride ? layer->kernel_w * depth : 0;
+}
+
+/* Whether a row of the window lies in the image from its first column to its last. */
+static int whole(const dnnc_linear_t *layer, corner_t at) {
+  return (uint32_t)at.row < layer->in_h && at.column >= 0 &&
+         at.column + (layer->kernel_w - 1) * layer->dilation_w < layer->in_w;
+}
+
+static const int8_t *tap(const dnnc_linear_t *layer, const int8_t *x, const int8_t *zeros, corner_t at, uint32_t kw) {
+  uint32_t step = kw * layer->dilation_w;
+  if ((uint32_t)at.row >= layer->in_h || (uint32_t)at.column + step >= layer->in_w) return zeros;
+  return x + at.element + step * layer->in_stride;
+}
+
+static corner_t below(const dnnc_linear_t *layer, corner_t at) {
+  at.row += layer->dilation_h;
+  at.element += layer->dilation_h * layer->in_w * layer->in_stride;
+  return at;
+}
+
+/* Both windows straight into pairs; the depth is a multiple of four and zeros holds as many zero points. */
+static void gather_pairs(const dnnc_linear_t *layer, const int8_t *x, uint32_t depth, corner_t a, corner_t b,
+                         const int8_t *zeros, uint32_t *pairs) {
+  uint32_t run = together(layer, depth);
+  for (uint32_t kh = layer->kernel_h; kh; kh--, a = below(layer, a), b = below(layer, b)) {
+    if (run && whole(layer, a) && whole(layer, b)) {
+      dnnc_smlad_widen_two(pairs, x + a.element, x + b.element, run / 4);
+      pairs += run;
+    } else {
+      for (uint32_t kw = 0; kw < layer->kernel_w; kw++, pairs += depth) {
+        dnnc_smlad_widen_two(pairs, tap(layer, x, zeros, a, kw), tap(layer, x, zeros, b, kw), depth / 4);
+      }
+    }
+  }
+}
+
+static int8_t *copy(int8_t *to, const int8_t *from, uint32_t count) {
+  for (; count >= 4; count -= 4, to += 4, from += 4) __builtin_memcpy(to, from, 4);
+  for (; count; count--) *to++ = *from++;
+  return to;
+}
+
+/* One window, byte by byte, for any depth. */
+static void gather_bytes(const dnnc_linear_t *layer, const int8_t *x, uint32_t depth, corner_t a, const int8_t *zeros,
+                         int8_t *bytes) {
+  uint32_t run = together(layer, depth);
+  for (uint32_t kh = layer->kernel_h; kh; kh--, a = below(layer, a)) {
+    if (run && whole(layer, a)) {
+      bytes = copy(bytes, x + a.element, run);
+    } else {
+      for (uint32_t kw = 0; kw < layer->kernel_w; kw++) bytes = copy(bytes, tap(layer, x, zeros, a, kw), depth);
+    }
+  }
+}
+
+/* Channels of a call that go to their own places in a pixel, from where they lie one after another. */
+static void scatter(const uint16_t *channels, const int8_t *from, uint32_t count, int8_t *y) {
+  for (uint32_t c = 0; c < count; c++) y[channels[c]] = from[c];
+}
+
+/* The scratch: pairs of two windows | zero points, depth of them | the windows in bytes, where the depth is no multiple
+ * of four | two output pixels, where they are scattered. Each part is whole words. */
+void dnnc_smlad_conv(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, void *scratch,
+                     const dnnc_smlad_t *weights) {
+  uint32_t depth = layer->in_c, outputs = layer->out_c;
+  uint32_t k = (uint32_t)layer->kernel_h * layer->kernel_w * depth, k4 = (k + 3u) & ~3u;
+  uint32_t padded = dnnc_smlad_padded(weights, k), tile = dnnc_smlad_tile(weights, padded);
+  uint32_t *pairs = scratch, *end = pairs + padded, *sums_end = pairs + ((padded + 3u) & ~3u);
+  int8_t *zeros = (int8_t *)sums_end;
+  int8_t *bytes = zeros + ((depth + 3u) & ~3u);
+  int8_t *held = depth % 4 ? bytes + 2 * k4 : bytes;
+  for (uint32_t *at = pairs + k4; at < sums_end; at++) *at = 0;
+  for (uint32_t c = 0; c < depth; c++) zeros[c] = (int8_t)layer->in_zero;
+  if (depth % 4) {
+    for (uint32_t at = k; at < k4; at++) bytes[at] = bytes[k4 + at] = 0;
+  }
+  uint32_t pixels = (uint32_t)layer->out_h * layer->out_w;
+  const uint32_t *w = layer->weights;
+  uint32_t lane = 0;
+  for (uint32_t g = 0; g < layer->groups; g++, x += depth) {
+    uint32_t i = 0, j = 0;
+    for (uint32_t p = 0; p < pixels; p += 2) {
+      corner_t a = corner(layer, i, j), b = a;
+      uint32_t other = p; /* an odd last pixel is computed twice, to the same place */
+      if (++j == layer->out_w) j = 0, i++;
+      if (p + 1 < pixels) {
+        other = p + 1;
+        b = corner(layer, i, j);
+        if (++j == layer->out_w) j = 0, i++;
+      }
+      if (depth % 4) {
+        gather_bytes(layer, x, depth, a, zeros, bytes);
+        gather_bytes(layer, x, depth, b, zeros, bytes + k4);
+        dnnc_smlad_widen_two(pairs, bytes, bytes + k4, k4 / 4);
+      } else {
+        gather_pairs(layer, x, depth, a, b, zeros, pairs);
+      }
+      int32_t sums[2] = {0, 0};
+      if (weights->offset) dnnc_smlad_sums(pairs, sums_end, sums);
+      int8_t *y0 = y + p * layer->out_stride, *y1 = y + other * layer->out_stride;
+      int8_t *to0 = y0 + g * outputs, *to1 = y1 + g * outputs;
+      if (layer->channels) to0 = held, to1 = held + outputs;
+      weights->two(pairs, w, layer->bias + lane, layer->multiplier + lane, to0, to1, (int32_t)outputs, end,
+                   layer->out_zero, layer->left_shift, -sums[0] * weights->offset, -sums[1] * weights->offset,
+                   padded / 4 & 1);
+      dnnc_smlad_clamp(layer, to0, outputs);
+      dnnc_smlad_clamp(layer, to1, outputs);
+      if (layer->channels) {
+        scatter(layer->channels + g * outputs, to0, outputs, y0);
+        scatter(layer->channels + g * outputs, to1, outputs, y1);
+      }
+    }
+    uint32_t tiles = (outputs + 3u) / 4;
+    lane += 4 * tiles;
+    w += tiles * tile;
+  }
+}
