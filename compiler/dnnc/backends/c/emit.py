@@ -43,7 +43,7 @@ def emit(
 
 
 def kernel_files(program: Program, target: Target) -> dict[str, str]:
-    """The kernels that the program calls: one C file each, and the headers that they include."""
+    """The kernels that the program calls: one C file each, and the headers and sources that they share."""
     folder = resources.kernels()
     common = (folder / "generic" / "dnnc_kernels.h").read_text()
     if target.requantise == "shift":
@@ -51,8 +51,8 @@ def kernel_files(program: Program, target: Target) -> dict[str, str]:
     files = {"dnnc_kernels.h": common}
     for instance in program.kernels:
         files[f"{instance.name}.c"] = _instantiate(instance, (folder / instance.kernel.source).read_text())
-        for header in instance.kernel.headers:
-            path = folder / header
+        for shared in (*instance.kernel.headers, *instance.kernel.support):
+            path = folder / shared
             files[path.name] = path.read_text()
     return files
 
