@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dnnc.artefact import Artefact
-    from dnnc.quantise.dataset import Dataset, Progress
+    from dnnc.progress import Progress
+    from dnnc.quantise.dataset import Dataset
     from dnnc.run.base import Array, Runner
 
 EXECUTIONS = ("simulator", "host", "emulator", "qemu")

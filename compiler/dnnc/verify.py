@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dnnc.artefact import Artefact, Vectors
 from dnnc.ir.graph import Graph
-from dnnc.quantise.dataset import Progress, silent
+from dnnc.progress import Progress, silent
 from dnnc.run.base import Execution, Runner
 from dnnc.simulate import simulate, simulate_batches
 

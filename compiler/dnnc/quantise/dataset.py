@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnc.progress import Progress, silent
+
+__all__ = ["Array", "Dataset", "Progress", "silent"]
+
 Array = NDArray[Any]
-
-#: progress(stage, done, total): called now and then by anything that may take longer than two seconds.
-Progress = Callable[[str, int, int], None]
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """The progress of who does not want to know."""
 
 
 @dataclass(frozen=True, eq=False)

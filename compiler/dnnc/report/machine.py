@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dnnc.accuracy import Comparison
 from dnnc.cost.target import Target
-from dnnc.inspection import Inspection
 from dnnc.report.data import Accuracy, Layer, Measured, Report
 from dnnc.run.base import Array, Execution, Flash, Ram
 from dnnc.verify import Verification
+
+if TYPE_CHECKING:  # these import torch, which most reports do without
+    from dnnc.accuracy import Comparison
+    from dnnc.inspection import Inspection
 
 
 def flash_values(flash: Flash) -> dict[str, int]:

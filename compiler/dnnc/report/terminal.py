@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dnnc.accuracy import Comparison
 from dnnc.cost.target import Target
-from dnnc.inspection import Inspection
 from dnnc.report import words
 from dnnc.report.data import Report
 from dnnc.run.base import Array, Execution
 from dnnc.verify import Verification
+
+if TYPE_CHECKING:  # these import torch, which most reports do without
+    from dnnc.accuracy import Comparison
+    from dnnc.inspection import Inspection
 
 
 def print_report(report: Report, console: Console) -> None:
