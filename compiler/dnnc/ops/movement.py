@@ -81,6 +81,8 @@ class Concat(_Move):
 
     def infer(self, ins: Sequence[TensorType | Shape], params: Mapping[str, Array]) -> Shape:
         shapes = [list(shape_of(i)) for i in ins]
+        if not all(0 <= self.axis < len(s) for s in shapes):
+            raise ModelError(f"Concat along axis {self.axis} does not fit {[shape_of(i) for i in ins]}")
         total = sum(s[self.axis] for s in shapes)
         for s in shapes:
             s[self.axis] = total
@@ -167,6 +169,10 @@ class Pad(_Move):
         return np.pad(xs[0], widths, constant_values=int(params["value"]))
 
 
+def _within(indices: Sequence[int], extent: int) -> bool:
+    return bool(indices) and min(indices) >= 0 and max(indices) < extent
+
+
 @dataclass(frozen=True)
 class Resize(_Move):
     """Nearest neighbour: output row i is input row rows[i], column j is columns[j]."""
@@ -177,7 +183,7 @@ class Resize(_Move):
 
     def infer(self, ins: Sequence[TensorType | Shape], params: Mapping[str, Array]) -> Shape:
         shape = shape_of(ins[0])
-        if len(shape) != 3 or max(self.rows) >= shape[0] or max(self.columns) >= shape[1]:
+        if len(shape) != 3 or not (_within(self.rows, shape[0]) and _within(self.columns, shape[1])):
             raise ModelError(f"Resize expects an image [H, W, C] that holds its rows and columns, found {shape}")
         return len(self.rows), len(self.columns), shape[2]
 
