@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -17,6 +16,6 @@ settings.register_profile(
 settings.load_profile("dnnc")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # xdist gives every worker its share of the cores; more threads than that only fight each other.
-    torch.set_num_threads(1 if hasattr(config, "workerinput") else 2)
+def pytest_configure() -> None:
+    # Most tensors here are tiny, and workers share the cores: more threads would only wait for each other.
+    torch.set_num_threads(1)

@@ -274,6 +274,17 @@ def random_data(graph: Graph, count: int = SAMPLES, seed: int = 0) -> dict[str, 
     return {i.name: rng.standard_normal((count, *i.type.shape)).astype(np.float32) for i in graph.inputs}
 
 
+def single(op: Op, shapes: Sequence[Shape], params: Mapping[str, Array] | None = None) -> Graph:
+    """The graph of one operation, its inputs called x0, x1, ..., its node and output y."""
+
+    def plain(shape: Shape) -> Layout:
+        return Layout((1, *shape), 0, tuple(range(len(shape))))
+
+    inputs = tuple(Input(f"x{i}", TensorType(shape), f"x{i}", plain(shape)) for i, shape in enumerate(shapes))
+    node = make_node("y", op, [i.name for i in inputs], {i.name: i.type for i in inputs}, params)
+    return Graph("single", inputs, (node,), (Output("y", "y", plain(node.type.shape)),)).verify()
+
+
 # --- to integers ---------------------------------------------------------------------------------------------------
 
 
