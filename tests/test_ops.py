@@ -209,7 +209,7 @@ def test_padding_never_wins_a_maximum() -> None:
 
 POOLS = [
     (extent, kernel, stride, padding, ceil, count)
-    for extent, kernel, stride in itertools.product(range(3, 9), (2, 3, 4), (1, 2, 3))
+    for extent, kernel, stride in itertools.product((3, 5, 6, 8), (2, 3, 4), (1, 2, 3))
     for padding in range(kernel // 2 + 1)
     for ceil, count in itertools.product((False, True), (False, True))
     if extent + 2 * padding >= kernel
