@@ -15,11 +15,17 @@ from dnnc.frontend.names import Namer
 from dnnc.frontend.onnx import view as views
 from dnnc.frontend.onnx.source import MAX_ELEMENTS, Array, Const, NotSupported
 from dnnc.frontend.onnx.view import View
+from dnnc.frontend.simplify.ops import Affine, Divide, Scalar
 from dnnc.ir.graph import Node, make_node
 from dnnc.ir.op import Op
 from dnnc.ir.types import Quant, Shape, TensorType
-from dnnc.ops.movement import Constant, Reshape, Transpose
-from dnnc.ops.pointwise import Pointwise
+from dnnc.ops.elementwise import Add, Mul
+from dnnc.ops.movement import Concat, Constant, Pad, Reshape, Slice, Transpose
+from dnnc.ops.pointwise import Pointwise, PRelu
+from dnnc.ops.pool import ReduceMean
+
+#: Operations whose output has the dimensions of their first input, if perhaps longer or shorter.
+KEEPS_DIMENSIONS = (Affine, Scalar, Divide, Pointwise, PRelu, Add, Mul, Pad, Slice, Concat, ReduceMean)
 
 #: Beyond this rank, places for axes of size 1 are not searched for.
 MAX_PERMUTED_RANK = 6
@@ -56,8 +62,8 @@ class Context:
         self.types: dict[str, TensorType] = {}
         self.quants: dict[str, Quant] = {}
         self.names = Namer()
-        #: For values in the memory order of a graph input: that input.
-        self.origin: dict[str, str] = {}
+        #: For values whose dimensions are those of a graph input: that input, and its axes in each dimension.
+        self.origin: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {}
         #: Axis orders that would have spared an input a move: input -> permutation of its axes.
         self.hints: dict[str, tuple[int, ...]] = {}
         self.input_shapes: dict[str, Shape] = {}
@@ -159,16 +165,29 @@ class Context:
         self.types[unique] = node.type
         if isinstance(op, Reshape):
             self.roots[unique] = self.roots.get(inputs[0], inputs[0])
-        source = self.origin.get(inputs[0]) if inputs else None
-        if source and node.type.size == prod(self.input_shapes[source]) and not isinstance(op, Transpose):
-            self.origin[unique] = source
+        if inputs:
+            self._inherit(inputs[0], op, node)
         return unique
+
+    def _inherit(self, source: str, op: Op, node: Node) -> None:
+        """Note where a value's dimensions come from, as long as they can still be told apart."""
+        if source not in self.origin:
+            return
+        name, groups = self.origin[source]
+        old, new = self.types[source].shape, node.type.shape
+        if isinstance(op, Reshape):
+            dims = views.align_dims(old, new)
+            if dims is None:
+                return
+            self.origin[node.name] = (name, tuple(tuple(a for d in dim for a in groups[d]) for dim in dims))
+        elif len(old) == len(new) and isinstance(op, KEEPS_DIMENSIONS):
+            self.origin[node.name] = (name, groups)
 
     def add_input(self, name: str, sample_shape: Shape, perm: tuple[int, ...]) -> str:
         """Declare a graph input whose axis i is axis perm[i] of the model's sample."""
         value = self.names.unique(name, "input")
         self.types[value] = TensorType(tuple(sample_shape[p] for p in perm))
-        self.origin[value] = value
+        self.origin[value] = (value, tuple((i,) for i in range(len(perm))))
         self.input_shapes[value] = self.types[value].shape
         return value
 
@@ -216,19 +235,25 @@ class Context:
             self._moves[key] = self.emit(op, (value,), name=f"{value}/{op.kind.lower()}")
         return self._moves[key]
 
+    def wish(self, view: View, last: int) -> None:
+        """Note that an input would better have been stored with this atom last."""
+        want = [*(a for a in view.solid(range(len(view.atoms))) if a != last), last]
+        self._hint(view, want, tuple(view.atoms[a] for a in want))
+
     def _hint(self, view: View, want: Sequence[int], shape: Shape) -> None:
         """Note which order of an input's axes would have made this move unnecessary."""
-        source = self.origin.get(view.value)
-        if source is None or source in self.hints:
+        source, groups = self.origin.get(view.value, ("", ()))
+        dims = views.align_dims(view.atoms, self.types[view.value].shape)
+        if not source or source in self.hints or dims is None:
             return
-        axes = views.align_dims(view.atoms, self.input_shapes[source])
-        if axes is None:
-            return
-        solid = [view.solid(group) for group in axes]
-        ranked = sorted((i for i, group in enumerate(solid) if group), key=lambda i: want.index(solid[i][0]))
+        solid = [view.solid(dim) for dim in dims]
+        ranked = sorted((i for i, members in enumerate(solid) if members), key=lambda i: want.index(solid[i][0]))
         if [a for i in ranked for a in solid[i]] != list(want):
             return
-        self.hints[source] = place_units(self.input_shapes[source], tuple(ranked), shape)
+        extents = self.input_shapes[source]
+        axes = tuple(a for i in ranked for a in groups[i] if extents[a] > 1)
+        if sorted(axes) == [a for a, extent in enumerate(extents) if extent > 1]:
+            self.hints[source] = place_units(extents, axes, shape)
 
     def natural(self, view: View, shape: Shape | None = None) -> View:
         """The view moved into ONNX order, its axes one atom each (under another ONNX shape, if given)."""

@@ -89,12 +89,16 @@ def affine(
         factors = [a.reshape(-1) if a.size > 1 else a.reshape(()) for a in (scale, shift)]
         extra = {k: v for k, v in (statistics or {}).items() if v.shape == shape[-1:]}
         return context.elementwise(Affine(), view, {"scale": factors[0], "shift": factors[1], **extra})
+    varied = {d for a in (scale, shift) for d, size in enumerate(a.shape) if size > 1}
+    dims = views.align_dims(view.atoms, shape)
+    if len(varied) == 1 and dims is not None and len(members := view.solid(dims[varied.pop()])) == 1:
+        context.wish(view, members[0])
     for op, array, neutral in ((Mul(), scale, 1.0), (Add(), shift, 0.0)):
         if np.any(array != neutral):
-            dims = array.shape
-            while dims[:1] == (1,):
-                dims = dims[1:]
-            constant = context.emit(Constant(), (), {"value": array.reshape(dims).astype(np.float32)})
+            sizes = array.shape
+            while sizes[:1] == (1,):
+                sizes = sizes[1:]
+            constant = context.emit(Constant(), (), {"value": array.reshape(sizes).astype(np.float32)})
             view = replace(view, value=context.emit(op, (view.value, constant)))
     return view
 
@@ -126,7 +130,9 @@ def combine(context: Context, op: Op, a: View, b: View) -> View:
         dims = [[i] for i in range(len(lead.atoms))]
     small = [prod(lead.atoms[i] for i in d) if covered.intersection(d) else 1 for d in dims]
     value = context.arrange(other, [partner[i] for i in sorted(covered)], _lean(context, other, partner, small))
-    result = context.emit(op, (value, lead.value) if swapped else (lead.value, value))
+    # Where the order does not matter the whole operand comes first, so that the result can take its place.
+    ordered = swapped and (a.shape == shape or (isinstance(op, Add) and op.subtract) or isinstance(op, Divide))
+    result = context.emit(op, (value, lead.value) if ordered else (lead.value, value))
     return replace(lead, value=result)
 
 

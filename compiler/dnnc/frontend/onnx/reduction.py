@@ -52,11 +52,26 @@ def _reduced(context: Context, op: str, view: View, axes: set[int]) -> View:
         window = (dims[0], dims[1])
         emitted = MaxPool2D(window, window) if op == "ReduceMax" else AvgPool2D(window, window)
     elif op == "ReduceMax":
-        raise NotSupported("a maximum over other axes than height and width")
+        return _reduced_max(context, view, sorted(gone), sorted(kept))
     else:
+        if len(kept) == 1:
+            context.wish(view, next(iter(kept)))
         emitted = ReduceMean(tuple(sorted(gone)), keepdims=True)
     value = context.emit(emitted, (view.value,))
     return View(value, context.types[value].shape, view.axes)
+
+
+def _reduced_max(context: Context, view: View, gone: list[int], kept: list[int]) -> View:
+    """The maximum over any atoms, as the maximum over the height of an image."""
+    if len(kept) == 1:
+        context.wish(view, kept[0])
+    sizes = tuple(view.atoms[a] for a in kept)
+    height = prod(view.atoms[a] for a in gone)
+    value = context.arrange(view, [*gone, *kept], (height, 1, prod(sizes)))
+    value = context.emit(MaxPool2D((height, 1), (height, 1)), (value,))
+    place = {a: i for i, a in enumerate(kept)}
+    axes = tuple(tuple(place[a] for a in group if a in place) for group in view.axes)
+    return View(value, sizes or (1,), axes)
 
 
 def softmax(context: Context, node: SourceNode) -> None:

@@ -35,14 +35,18 @@ class Translation:
 def translate(model: SourceModel, shapes: Mapping[str, Shape], name: str) -> Graph:
     """The model as a graph. Shapes: every input's, concrete. Raises UnsupportedError, ModelError.
 
-    The memory order of the inputs is found by translating twice: in the model's own order first, then in the order that
-    the first node that had to move an input wished for.
+    The memory order of the inputs is found by translating more than once: in the model's own order first, then in the
+    order that the first node that had to move an input wished for, as long as that moves no more elements.
     """
-    first = _attempt(model, shapes, name, {})
-    if not first.hints:
-        return first.graph
-    second = _attempt(model, shapes, name, first.hints)
-    return second.graph if second.moved <= first.moved else first.graph
+    best = _attempt(model, shapes, name, {})
+    orders: Orders = {}
+    while fresh := {n: perm for n, perm in best.hints.items() if n not in orders}:
+        orders = {**orders, **fresh}
+        found = _attempt(model, shapes, name, orders)
+        if found.moved > best.moved:
+            break
+        best = found
+    return best.graph
 
 
 def _attempt(model: SourceModel, shapes: Mapping[str, Shape], name: str, orders: Orders) -> Translation:

@@ -221,22 +221,24 @@ def _nearest(node: SourceNode, extent: int, target: int, scale: float) -> tuple[
     rounding = node.attribute("nearest_mode", "floor" if legacy else "round_prefer_floor")
     if legacy:
         mode, rounding = "asymmetric", "floor"
-    positions = np.arange(target, dtype=np.float64)
-    if extent == target and scale == 1:
+    # In single precision, as onnxruntime does it: at ties it decides.
+    positions = np.arange(target, dtype=np.float32)
+    one, half, ratio = np.float32(1), np.float32(0.5), np.float32(scale)
+    if extent == target and ratio == 1:
         return tuple(range(extent))
     if mode == "half_pixel":
-        x = (positions + 0.5) / scale - 0.5
+        x = (positions + half) / ratio - half
     elif mode == "half_pixel_symmetric":
-        centre = extent / 2 * (1 - target / (scale * extent))
-        x = centre + (positions + 0.5) / scale - 0.5
+        adjustment = np.float32(target) / (ratio * np.float32(extent))
+        x = np.float32(extent) * half * (one - adjustment) + (positions + half) / ratio - half
     elif mode == "pytorch_half_pixel":
-        x = (positions + 0.5) / scale - 0.5 if target > 1 else positions * 0
+        x = (positions + half) / ratio - half if target > 1 else positions * 0
     elif mode == "align_corners":
-        x = positions * (extent - 1) / (target - 1) if target > 1 else positions * 0
+        x = positions * np.float32(extent - 1) / np.float32(target - 1) if target > 1 else positions * 0
     elif mode == "asymmetric":
-        x = positions / scale
+        x = positions / ratio
     elif mode == "tf_half_pixel_for_nn":
-        x = (positions + 0.5) / scale
+        x = (positions + half) / ratio
     else:
         raise NotSupported(f"coordinate_transformation_mode '{mode}'")
     rounded = {
@@ -247,4 +249,4 @@ def _nearest(node: SourceNode, extent: int, target: int, scale: float) -> tuple[
     }.get(rounding)
     if rounded is None:
         raise NotSupported(f"nearest_mode '{rounding}'")
-    return tuple(min(max(int(rounded(float(np.float32(v)))), 0), extent - 1) for v in x)
+    return tuple(min(max(int(rounded(float(v))), 0), extent - 1) for v in x)

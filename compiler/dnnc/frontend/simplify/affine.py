@@ -25,14 +25,15 @@ Array = NDArray[Any]
 Step = Callable[[Graph, Node], Graph | None]
 
 
-def merge_affine(graph: Graph) -> Graph:
-    """Chains of Affine become one, those that change nothing vanish, and they move behind a Reshape."""
-    return _until_done(_until_done(graph, _drop_neutral), _merge_or_sink)
-
-
 def fold_affine(graph: Graph) -> Graph:
-    """Into the Conv2D or Dense that makes the value, or else into all that read it."""
-    return _until_done(_until_done(graph, _fold_back), _fold_forward)
+    """Into the Conv2D or Dense that makes the value, or else into all that read it.
+
+    On the way, chains of Affine become one, those that change nothing vanish, and they move behind a Reshape where that
+    brings them to a layer that takes them.
+    """
+    for step in (_fold_back, _merge_or_sink, _drop_neutral, _fold_back, _fold_forward):
+        graph = _until_done(graph, step)
+    return graph
 
 
 def _until_done(graph: Graph, step: Step) -> Graph:
@@ -75,6 +76,9 @@ def _merge_or_sink(graph: Graph, node: Node) -> Graph | None:
         }
         return substitute(graph, {reader.name: replace(reader, inputs=node.inputs, params=params)}, {})
     if isinstance(reader.op, Reshape):
+        behind = graph.consumers[reader.name]
+        if is_output(graph, reader.name) or not all(isinstance(r.op, Affine | Conv2D | Dense) for r in behind):
+            return None
         moved = [_through(reader, a, node.type.shape) for a in (scale, shift)]
         if moved[0] is None or moved[1] is None:
             return None

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dnnc.frontend.simplify.clamp import NO_LIMIT, clamp_of
-from dnnc.frontend.simplify.edit import is_output, substitute
+from dnnc.frontend.simplify.edit import is_output, sole_reader, substitute
 from dnnc.ir.graph import Graph, Node
 from dnnc.ir.op import Op
+from dnnc.ir.types import TensorType
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
 from dnnc.ops.elementwise import Add, Mul
-from dnnc.ops.movement import Pad
+from dnnc.ops.movement import Pad, Reshape
 from dnnc.ops.pool import AvgPool2D, MaxPool2D
 
 Padding = tuple[int, int, int, int]
@@ -19,6 +20,7 @@ Padding = tuple[int, int, int, int]
 
 def fuse_pads(graph: Graph) -> Graph:
     """Every Pad of height and width all of whose readers can pad for themselves."""
+    graph = _behind_views(graph)
     changed = True
     while changed:
         changed = False
@@ -33,6 +35,22 @@ def fuse_pads(graph: Graph) -> Graph:
             graph = substitute(graph, new, {node.name: node.inputs[0]})
             changed = True
             break
+    return graph
+
+
+def _behind_views(graph: Graph) -> Graph:
+    """A Pad of a signal [W, C] that is then viewed as an image [1, W, C] becomes a Pad of that image."""
+    for node in graph.nodes:
+        reader = sole_reader(graph, node.name)
+        if not isinstance(node.op, Pad) or reader is None or not isinstance(reader.op, Reshape):
+            continue
+        if reader.op.shape != (1, *node.type.shape) or len(node.type.shape) != 2 or node.type.quant is not None:
+            continue
+        shape = (1, *graph.types[node.inputs[0]].shape)
+        view = Node(node.name, Reshape(shape), node.inputs, {}, TensorType(shape))
+        pad = replace(node.op, before=(0, *node.op.before), after=(0, *node.op.after))
+        moved = Node(reader.name, pad, (node.name,), {}, reader.type)
+        graph = substitute(graph, {node.name: view, reader.name: moved}, {})
     return graph
 
 

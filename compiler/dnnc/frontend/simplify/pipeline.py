@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnnc.frontend.simplify.affine import fold_affine, lower_affine, merge_affine
+from dnnc.frontend.simplify.affine import fold_affine, lower_affine
 from dnnc.frontend.simplify.clamp import fuse_clamps, quant_clamps
 from dnnc.frontend.simplify.padding import fuse_pads
 from dnnc.frontend.simplify.recognise import recognise
@@ -15,7 +15,7 @@ def simplify(graph: Graph) -> Graph:
     graph = graph.prune_dead()
     graph = recognise(graph)
     graph = fuse_pads(graph)
-    graph = fold_affine(merge_affine(graph))
+    graph = fold_affine(graph)
     graph = fuse_clamps(lower_affine(graph))
     graph = quant_clamps(fuse_pads(graph))
     return check_finished(merge_reshapes(graph).prune_dead())
