@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dnnc import ops
 from dnnc.errors import ArtefactError, ModelError
@@ -135,6 +136,9 @@ def test_printed_integers_show_their_quantisation() -> None:
     )
 
 
+STORED = dump_graph(random_graph(3))
+
+
 # --- bytes -----------------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +185,18 @@ def test_damaged_bytes_are_named() -> None:
     unknown = {kind: op for kind, op in ops.BY_KIND.items() if kind != "Dense"}
     with pytest.raises(ArtefactError, match="Dense"):
         load_graph(dump_graph(little_net()), unknown)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=3))
+@settings(max_examples=300)
+def test_flipped_bytes_never_escape_as_another_error(flips: list[tuple[int, int]]) -> None:
+    data = bytearray(STORED)
+    for where, value in flips:
+        data[where % len(data)] = value
+    try:
+        load_graph(bytes(data), ops.BY_KIND)
+    except ArtefactError as error:
+        assert "damaged" in str(error)
 
 
 # --- types and layouts -----------------------------------------------------------------------------------------------

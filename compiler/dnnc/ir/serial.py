@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnc.errors import ArtefactError
+from dnnc.errors import ArtefactError, ModelError
 from dnnc.ir.graph import Graph, Input, Node, Output
 from dnnc.ir.op import Op
 from dnnc.ir.types import Layout, Quant, TensorType
@@ -35,7 +35,10 @@ def load_arrays(data: bytes) -> dict[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, TypeError, OSError, EOFError, AttributeError, zlib.error, zipfile.BadZipFile) as error:
+    # RuntimeError: what zipfile says of encryption and of methods that it lacks (NotImplementedError is one).
+    except (
+        ValueError, TypeError, OSError, EOFError, AttributeError, RuntimeError, zlib.error, zipfile.BadZipFile
+    ) as error:  # fmt: skip
         raise ArtefactError(f"stored arrays are damaged: {error}") from error
 
 
@@ -88,7 +91,7 @@ def load_graph(data: bytes, ops: dict[str, type[Op]]) -> Graph:
             Input(i["name"], _type(i["type"]), i["model_name"], _layout(i["layout"])) for i in tree["inputs"]
         )
         outputs = tuple(Output(o["value"], o["model_name"], _layout(o["layout"])) for o in tree["outputs"])
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, ModelError) as error:
         raise ArtefactError(f"a stored graph is damaged: {error}") from error
     return Graph(tree["name"], inputs, nodes, outputs, tuple(tree["notes"]))
 
