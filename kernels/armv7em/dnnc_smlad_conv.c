@@ -53,21 +53,61 @@ static void gather_pairs(const dnnc_linear_t *layer, const int8_t *x, uint32_t d
   }
 }
 
-static int8_t *copy(int8_t *to, const int8_t *from, uint32_t count) {
-  for (; count >= 4; count -= 4, to += 4, from += 4) __builtin_memcpy(to, from, 4);
-  for (; count; count--) *to++ = *from++;
-  return to;
+#if DNNC_SMLAD_ASM
+
+/* `rows` runs of `run` bytes, `step` bytes apart, one after another to `to`. */
+DNNC_NAKED static void copy(int8_t *to DNNC_IN_ASM, const int8_t *from DNNC_IN_ASM, uint32_t run DNNC_IN_ASM,
+                            uint32_t rows DNNC_IN_ASM, uint32_t step DNNC_IN_ASM) {
+  __asm__ volatile(
+      "push {r4-r6}\n"
+      "ldr r12, [sp, #12]\n"
+      "1:\n"
+      "mov r4, r1\n"
+      "lsrs r5, r2, #2\n"
+      "beq 3f\n"
+      "2:\n"
+      "ldr r6, [r4], #4\n"
+      "subs r5, r5, #1\n"
+      "str r6, [r0], #4\n"
+      "bne 2b\n"
+      "3:\n"
+      "lsls r5, r2, #31\n"
+      "itt cs\n"
+      "ldrhcs r6, [r4], #2\n"
+      "strhcs r6, [r0], #2\n"
+      "itt mi\n"
+      "ldrbmi r6, [r4]\n"
+      "strbmi r6, [r0], #1\n"
+      "add r1, r1, r12\n"
+      "subs r3, r3, #1\n"
+      "bne 1b\n"
+      "pop {r4-r6}\n"
+      "bx lr\n");
 }
+
+#else
+
+static void copy(int8_t *to, const int8_t *from, uint32_t run, uint32_t rows, uint32_t step) {
+  for (uint32_t r = 0; r < rows; r++) {
+    for (uint32_t i = 0; i < run; i++) *to++ = from[r * step + i];
+  }
+}
+
+#endif
 
 /* One window, byte by byte, for any depth. */
 static void gather_bytes(const dnnc_linear_t *layer, const int8_t *x, uint32_t depth, corner_t a, const int8_t *zeros,
                          int8_t *bytes) {
-  uint32_t run = together(layer, depth);
-  for (uint32_t kh = layer->kernel_h; kh; kh--, a = below(layer, a)) {
-    if (run && whole(layer, a)) {
-      bytes = copy(bytes, x + a.element, run);
-    } else {
-      for (uint32_t kw = 0; kw < layer->kernel_w; kw++) bytes = copy(bytes, tap(layer, x, zeros, a, kw), depth);
+  uint32_t run = together(layer, depth), kernel_h = layer->kernel_h;
+  corner_t last = a;
+  last.row += (int32_t)((kernel_h - 1) * layer->dilation_h);
+  if (run && whole(layer, a) && whole(layer, last)) {
+    copy(bytes, x + a.element, run, kernel_h, (uint32_t)layer->dilation_h * layer->in_w * layer->in_stride);
+    return;
+  }
+  for (; kernel_h; kernel_h--, a = below(layer, a)) {
+    for (uint32_t kw = 0; kw < layer->kernel_w; kw++, bytes += depth) {
+      copy(bytes, tap(layer, x, zeros, a, kw), depth, 1, 0);
     }
   }
 }

@@ -42,8 +42,9 @@ def _conv_bytes(layer: Layer) -> int:
 def _window(layer: Layer) -> tuple[int, int, int]:
     """Rows and column pairs that a window spans, and phases of windows: as shape_of() in dnnc_smlad_depthwise.c."""
     span = (layer.kernel_w - 1) * layer.dilation_w + 1
-    odd = layer.stride_w % 2
-    return (layer.kernel_h - 1) * layer.dilation_h + 1, span // 2 + 1 if odd else (span + 1) // 2, odd + 1
+    phases = 1 + layer.stride_w % 2
+    pairs = span // 2 + 1 if layer.pad_left % 2 or phases == 2 else (span + 1) // 2
+    return (layer.kernel_h - 1) * layer.dilation_h + 1, pairs, phases
 
 
 def _windows_bytes(layer: Layer) -> int:
@@ -55,7 +56,7 @@ def _windows_bytes(layer: Layer) -> int:
 def _depthwise_bytes(layer: Layer) -> int:
     """Taps, weights, ring of rows, and a row of input and of output where channels do not lie together."""
     rows, pairs, _ = _window(layer)
-    columns = (layer.out_w - 1) * layer.stride_w // 2 + pairs
+    columns = ((layer.out_w - 1) * layer.stride_w + layer.pad_left % 2) // 2 + pairs
     apart = layer.scattered or layer.out_c % 4 != 0
     row = 4 * (layer.in_w + layer.out_w) if apart else 0
     return 4 * padded_k(layer.k, layer.bits) + _windows_bytes(layer) + (columns * rows + 2) * 16 + row
