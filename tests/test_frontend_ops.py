@@ -443,6 +443,11 @@ case(
     chain(relu, integers("Expand", [1, 1, 4, 9, 7]), integers("Squeeze", [1]), conv3),
     becomes=["relu", "Conv2D"],
 )
+case(
+    "cast like",
+    lambda b, x: b.node("Add", [b.node("CastLike", [x, x]), b.node("CastLike", [b.constant(2, np.int64), x])]),
+    becomes=["affine"],
+)
 case("dropout", chain(node("Dropout"), node("Identity"), node("Cast", to=1), relu), becomes=["relu"], opsets=ALL)
 
 # --- padding ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 
 from dnnc.frontend.onnx import view as views
 from dnnc.frontend.onnx.context import Context
-from dnnc.frontend.onnx.source import Array, NotSupported, SourceNode
+from dnnc.frontend.onnx.source import Array, Const, NotSupported, SourceNode
 from dnnc.frontend.onnx.view import View
 from dnnc.frontend.simplify.ops import Affine, Divide, Scalar
 from dnnc.ir.op import Op
@@ -346,6 +346,15 @@ def prelu(context: Context, node: SourceNode) -> None:
 def passing(context: Context, node: SourceNode) -> None:
     """Identity, Dropout at inference, Cast between float types."""
     context.set(node.outputs[0], context.view(node.inputs[0]))
+
+
+def cast_like(context: Context, node: SourceNode) -> None:
+    """CastLike of a constant or of a computed tensor to the type of a computed one, which is a float type."""
+    found = context.const(node.input(0))
+    if found is None:
+        passing(context, node)
+    else:
+        context.set(node.outputs[0], Const(found.array.astype(np.float32)))
 
 
 def cast(context: Context, node: SourceNode) -> None:

@@ -52,6 +52,7 @@ HANDLERS: dict[str, Handler] = {
     "Identity": elementwise.passing,
     "Dropout": elementwise.passing,
     "Cast": elementwise.cast,
+    "CastLike": elementwise.cast_like,
     "Transpose": movement.transpose,
     "Reshape": movement.reshape,
     "Flatten": movement.flatten,

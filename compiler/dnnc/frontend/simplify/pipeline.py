@@ -6,7 +6,7 @@ from dnnc.frontend.simplify.affine import fold_affine, lower_affine
 from dnnc.frontend.simplify.clamp import fuse_clamps, quant_clamps
 from dnnc.frontend.simplify.padding import fuse_pads
 from dnnc.frontend.simplify.recognise import recognise
-from dnnc.frontend.simplify.tidy import check_finished, merge_reshapes
+from dnnc.frontend.simplify.tidy import check_finished, merge_reshapes, spread_quants
 from dnnc.ir.graph import Graph
 
 
@@ -18,4 +18,4 @@ def simplify(graph: Graph) -> Graph:
     graph = fold_affine(graph)
     graph = fuse_clamps(lower_affine(graph))
     graph = quant_clamps(fuse_pads(graph))
-    return check_finished(merge_reshapes(graph).prune_dead())
+    return check_finished(spread_quants(merge_reshapes(graph)))

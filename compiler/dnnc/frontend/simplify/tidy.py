@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from dnnc.errors import ModelError, Unsupported, UnsupportedError
-from dnnc.frontend.simplify.edit import is_output, substitute
+from dnnc.frontend.simplify.edit import is_output, substitute, with_quant
 from dnnc.frontend.simplify.ops import Affine, Divide, Scalar
 from dnnc.ir.graph import Graph
 from dnnc.ops import ALL
@@ -28,6 +28,20 @@ def merge_reshapes(graph: Graph) -> Graph:
         if graph.types[source].shape == node.type.shape and not is_output(graph, name):
             graph = substitute(graph, {}, {name: source})
     return graph
+
+
+def spread_quants(graph: Graph) -> Graph:
+    """Prescribed quantisations along operations that keep them: forwards, and backwards through views."""
+    quants = {name: t.quant for name, t in graph.types.items()}
+    for node in reversed(graph.nodes):
+        if isinstance(node.op, Reshape) and quants[node.inputs[0]] is None:
+            quants[node.inputs[0]] = quants[node.name]
+    for node in graph.nodes:
+        given = {quants[v] for v in node.inputs}
+        if node.op.keeps_quant and quants[node.name] is None and len(given) == 1:
+            quants[node.name] = given.pop()
+    inputs = tuple(replace(i, type=replace(i.type, quant=quants[i.name])) for i in graph.inputs)
+    return replace(graph, inputs=inputs, nodes=tuple(with_quant(n, quants[n.name]) for n in graph.nodes))
 
 
 def check_finished(graph: Graph) -> Graph:
