@@ -15,7 +15,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -50,6 +50,14 @@ class Vectors:
     @property
     def count(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+    def take(self, index: Sequence[int]) -> Vectors:
+        """The vectors at `index`."""
+        picked = list(index)
+        return Vectors(
+            {name: codes[picked] for name, codes in self.inputs.items()},
+            {name: codes[picked] for name, codes in self.outputs.items()},
+        )
 
     def dump(self) -> bytes:
         """An npz of `input_<i>` and `output_<i>`, in the order of the manifest."""
