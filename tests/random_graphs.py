@@ -294,7 +294,7 @@ def quantise_weights(weight: Array, bits: Array) -> tuple[Array, Array]:
     codes, scales = np.zeros(flat.shape, np.int64), np.ones(len(flat))
     for o, width in enumerate(np.asarray(bits).tolist()):
         lo, hi = weight_range(width)
-        largest = float(np.abs(flat[o]).max()) or 1.0
+        largest = max(float(np.abs(flat[o]).max()), 1e-5)  # a channel of zeros still has a bias
         if width == 1:
             scales[o] = float(np.abs(flat[o]).mean()) or 1.0
             codes[o] = np.where(flat[o] >= 0, 1, -1)

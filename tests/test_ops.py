@@ -336,10 +336,11 @@ def test_other_bounds_are_those_of_the_extreme_codes(name: str) -> None:
     assert bounds[1].max() == max(ends) << shift
 
 
-def test_a_bias_too_large_for_32_bits_is_named() -> None:
+@pytest.mark.parametrize("tiny", [1e-9, 1e-32])
+def test_a_bias_too_large_for_32_bits_is_named(tiny: float) -> None:
     x, y = TensorType((2,), Quant(8, 1e-3, 0)), TensorType((2,), Quant(8, 1.0, 0))
     params = {
-        "weight": np.ones((2, 2), np.int64), "weight_scale": np.array([1e-3, 1e-9]), "weight_bits": np.array([8, 8]),
+        "weight": np.ones((2, 2), np.int64), "weight_scale": np.array([1e-3, tiny]), "weight_bits": np.array([8, 8]),
         "bias": np.array([1.0, 1.0]),
     }  # fmt: skip
     with pytest.raises(ModelError, match="bias of output channel 1 does not fit 32 bits"):

@@ -53,8 +53,9 @@ def quantise_linear(
     scale = np.asarray(params["weight_scale"], np.float64)
     codes = np.asarray(params["weight"], np.int64)
     sums = codes.reshape(len(codes), -1).sum(axis=1)
-    bias = fixed.round_half_up(params["bias"] / (scale * quant_of(x).scale)) - quant_of(x).zero_point * sums
-    if np.any(np.abs(bias) > fixed.INT32_MAX):
+    # In floats first: what does not even fit 64 bits must be refused before it is cast.
+    bias = np.floor(params["bias"] / (scale * quant_of(x).scale) + 0.5) - quant_of(x).zero_point * sums
+    if not np.all(np.abs(bias) <= fixed.INT32_MAX):
         worst = int(np.argmax(np.abs(bias)))
         raise ModelError(f"the bias of output channel {worst} does not fit 32 bits at scale {scale[worst]:.3g}")
     multiplier, left_shift = fixed.multipliers(scale * quant_of(x).scale / quant_of(out).scale)
