@@ -9,13 +9,13 @@ __all__ = ["Artefact", "compile"]
 
 if TYPE_CHECKING:
     from dnnc.artefact import Artefact
-    from dnnc.compile import compile
+    from dnnc.driver import compile
 
 
 def __getattr__(name: str) -> Any:
     """Heavy packages are imported when first used, so that `dnnc --help` is quick."""
     if name == "compile":
-        from dnnc.compile import compile
+        from dnnc.driver import compile
 
         return compile
     if name == "Artefact":

@@ -87,7 +87,7 @@ def compile(
     with _progress(quiet) as tell:
         tell("loading", 0, 0)
         from dnnc.artefact import check_destination
-        from dnnc.compile import compile_with_report
+        from dnnc.driver import compile_with_report
 
         check_destination(folder, overwrite)
         artefact, report = compile_with_report(

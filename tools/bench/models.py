@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from dnnc.accuracy import compare
 from dnnc.artefact import Artefact
-from dnnc.compile import compile_with_report
+from dnnc.driver import compile_with_report
 from dnnc.errors import DnncError
 from dnnc.quantise.data import load_data
 from dnnc.report.data import Report

@@ -1,4 +1,7 @@
-"""The compiler, top to bottom: a model in, an artefact out."""
+"""The compiler, top to bottom: a model in, an artefact out.
+
+(Not called compile.py: a module of that name would take the place of the function `dnnc.compile` once imported.)
+"""
 
 from __future__ import annotations
 
@@ -172,11 +175,11 @@ def _measured(report: Report, artefact: Artefact, target: Target, vectors: Vecto
     """The report with what linking the program and emulating one inference tell; a warning where nothing can."""
     if target.emulation.unicorn is None:
         return report
-    one = {name: codes[:1] for name, codes in vectors.inputs.items()}
     try:
-        execution = make_runner(artefact, on="emulator", compiler=compiler, target=target).run(one, trace=True)
+        runner = make_runner(artefact, on="emulator", compiler=compiler, target=target)
     except ToolchainError as error:
         return replace(report, warnings=(*report.warnings, f"code, stack and instructions are not measured: {error}"))
+    execution = runner.run({name: codes[:1] for name, codes in vectors.inputs.items()}, trace=True)
     layers = tuple(replace(layer, instructions=execution.layer_instructions.get(layer.name)) for layer in report.layers)
     return replace(report, layers=layers, measured=report_data.measured(execution))
 
