@@ -13,14 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dnnc import frontend
+from dnnc.backends.c import lower
+from dnnc.cost.loader import load_target
 from dnnc.ir.graph import Graph, Input, Node, Output
 from dnnc.ir.op import Op
 from dnnc.ir.types import Layout, Quant, TensorType
 from dnnc.ops.movement import Constant, Reshape
 from dnnc.passes.place import Piece, Placer
 from dnnc.passes.plan import Plan, plan, struct_offsets
+from random_graphs import quantise_simply, random_data
+from shared import MODEL_NAMES, model_path, needs_shared
 
-pytestmark = pytest.mark.quick
 Overwrites = Mapping[str, tuple[int, ...]]
 
 
@@ -159,8 +163,9 @@ def problems(draw: st.DrawFn) -> tuple[Graph, dict[str, int], dict[str, tuple[in
     return make_graph(inputs, nodes, outputs), scratch, overwrites
 
 
+@pytest.mark.quick
 @given(problems())
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_every_read_finds_its_bytes(problem: tuple[Graph, dict[str, int], dict[str, tuple[int, ...]]]) -> None:
     graph, scratch, overwrites = problem
     result = plan(graph, scratch, overwrites)
@@ -168,6 +173,7 @@ def test_every_read_finds_its_bytes(problem: tuple[Graph, dict[str, int], dict[s
     assert plan(graph, scratch, overwrites) == result
 
 
+@pytest.mark.quick
 def test_a_chain_alternates_between_the_two_ends() -> None:
     graph = make_graph({"x": 100}, [("a", 60, "x"), ("b", 100, "a"), ("c", 60, "b"), ("d", 8, "c")], ["d"])
     result = plan(graph)
@@ -175,6 +181,7 @@ def test_a_chain_alternates_between_the_two_ends() -> None:
     assert result.arena_bytes == result.lower_bound_bytes == 160
 
 
+@pytest.mark.quick
 def test_element_wise_chains_need_one_buffer() -> None:
     graph = make_graph({"x": 100}, [("a", 100, "x"), ("b", 100, "a"), ("c", 100, "b")], ["c"])
     overwrites = dict.fromkeys("abc", (0,))
@@ -184,6 +191,7 @@ def test_element_wise_chains_need_one_buffer() -> None:
     assert result.overwritten == dict.fromkeys("abc", 0)
 
 
+@pytest.mark.quick
 def test_a_residual_is_kept_and_the_sum_overwrites_the_branch() -> None:
     graph = make_graph({"x": 64}, [("a", 64, "x"), ("b", 64, "a"), ("sum", 64, ["b", "x"]), ("y", 64, ["sum"])], ["y"])
     overwrites = {"sum": (0, 1), "y": (0,)}
@@ -192,12 +200,14 @@ def test_a_residual_is_kept_and_the_sum_overwrites_the_branch() -> None:
     assert result.arena_bytes == result.lower_bound_bytes == 3 * 64
 
 
+@pytest.mark.quick
 def test_an_input_read_twice_is_overwritten_only_if_both_reads_allow_it() -> None:
     graph = make_graph({"x": 16}, [("square", 16, ["x", "x"])], ["square"])
     assert plan(graph, {}, {"square": (0,)}).overwritten == {}
     assert plan(graph, {}, {"square": (0, 1)}).arena_bytes == 16
 
 
+@pytest.mark.quick
 def test_a_view_keeps_its_source_alive() -> None:
     nodes = [("a", 16, ["x"]), ("view", 16, ["a"]), ("b", 16, ["a"]), ("c", 16, ["view", "b"])]
     graph = make_graph({"x": 16}, nodes, ["c"])
@@ -207,6 +217,7 @@ def test_a_view_keeps_its_source_alive() -> None:
     assert result.offsets["view"] == result.offsets["a"]
 
 
+@pytest.mark.quick
 def test_outputs_that_cannot_live_in_their_slots_are_copied() -> None:
     graph = make_graph(
         {"x": 8}, [("a", 8, ["x"]), ("const", 8, []), ("view", 8, ["x"])], ["a", "a", "x", "const", "view"]
@@ -216,6 +227,7 @@ def test_outputs_that_cannot_live_in_their_slots_are_copied() -> None:
     assert [(c.output, c.value) for c in result.output_copies] == [(1, "a"), (2, "x"), (3, "const"), (4, "view")]
 
 
+@pytest.mark.quick
 def test_an_input_nobody_reads_and_an_output_that_is_the_input() -> None:
     graph = make_graph({"x": 8, "unused": 24}, [("a", 24, ["x"])], ["a"])
     result = plan(graph)
@@ -227,6 +239,7 @@ def test_an_input_nobody_reads_and_an_output_that_is_the_input() -> None:
     assert result.arena_bytes == 16
 
 
+@pytest.mark.quick
 def test_scratch_lives_during_its_node_only() -> None:
     graph = make_graph({"x": 8}, [("a", 8, "x"), ("b", 8, "a"), ("c", 8, "b")], ["c"])
     scratch = {"a": 30, "b": 40, "c": 10}
@@ -235,6 +248,7 @@ def test_scratch_lives_during_its_node_only() -> None:
     assert result.arena_bytes == result.lower_bound_bytes == 8 + 8 + 40
 
 
+@pytest.mark.quick
 def test_the_search_is_exact() -> None:
     """Random small problems against brute force over all first-fit orders, which contain an optimum."""
     random = np.random.default_rng(0)
@@ -254,6 +268,7 @@ def test_the_search_is_exact() -> None:
     assert improved > 10, "the problems are too easy to tell"
 
 
+@pytest.mark.quick
 def test_a_hundred_nodes_take_less_than_a_second() -> None:
     random = np.random.default_rng(1)
     nodes: list[tuple[str, int, list[str]]] = []
@@ -271,3 +286,15 @@ def test_a_hundred_nodes_take_less_than_a_second() -> None:
     check(graph, result, scratch, overwrites)
     assert result.arena_bytes <= 1.05 * result.lower_bound_bytes
     assert seconds < 3, "meant to take less than one, on an idle machine"
+
+
+@needs_shared
+@pytest.mark.parametrize("target", ["cortex-m7", "host"])
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_real_models_are_at_the_lower_bound(name: str, target: str) -> None:
+    graph = frontend.read(model_path(name))
+    integer = quantise_simply(graph, random_data(graph, 1))
+    program = lower(integer, load_target(target))
+    result = plan(integer, program.scratch, program.overwrites)
+    check(integer, result, program.scratch, program.overwrites)
+    assert result.arena_bytes == result.lower_bound_bytes
