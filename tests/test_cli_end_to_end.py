@@ -103,6 +103,17 @@ def test_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert run("run", folder / "built", "--input", folder / "x.npy", "--on", "emulator", capsys=capsys)[0] == 0
 
 
+def test_a_target_without_an_emulator(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(
+        "compile", folder / "tiny.onnx", "--target", "host", "-o", tmp_path / "out", "--quiet", capsys=capsys
+    )
+    assert code == 0, err
+    code, out, err = run("verify", tmp_path / "out", capsys=capsys)
+    assert (code, err) == (0, "") and out.startswith("equal: simulator, host agree")
+    code, _, err = run("verify", tmp_path / "out", "--on", "emulator", capsys=capsys)
+    assert code == 2 and "host" in err
+
+
 def test_verify_on_more_inputs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stored = Artefact.load(folder / "built").vectors.count
     code, out, _ = run("verify", folder / "built", "--on", "host", "--samples", "50", "--json", capsys=capsys)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 EXECUTIONS = ("simulator", "host", "emulator", "qemu")
 COMPILERS = ("auto", "gcc", "zig")
+#: Samples of `verify --data` unless told otherwise: enough to differ where something differs, quick on an emulator.
+DEFAULT_SAMPLES = 8
 INTERNAL_ERROR, INTERRUPTED = 3, 130
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -167,18 +169,16 @@ def run(
 
 @cli.command(short_help="Prove that all executions of FOLDER agree on every bit.")
 @click.argument("folder", type=_folder)
-@click.option(
-    "--on", default="simulator,host,emulator", show_default=True, metavar="LIST", help="Executions to compare."
-)
+@click.option("--on", metavar="LIST", help="Executions to compare [default: simulator,host,emulator].")
 @click.option("--data", type=_data_file, help="Compare on these samples, too.")
 @click.option("--samples", type=click.IntRange(1), help="How many samples of --data, or random ones without it.")
 @_compiler
 @_common
 def verify(
-    folder: Path, on: str, data: Path | None, samples: int | None, compiler: str, as_json: bool, quiet: bool
+    folder: Path, on: str | None, data: Path | None, samples: int | None, compiler: str, as_json: bool, quiet: bool
 ) -> None:
     """Prove that all executions of FOLDER agree on every bit; exit code 1 and the first difference if they do not."""
-    names = _parse_executions(on)
+    chosen = None if on is None else _parse_executions(on)
     with _progress(quiet) as tell:
         tell("loading", 0, 0)
         from dnnc.artefact import Artefact
@@ -192,6 +192,7 @@ def verify(
             artefact = Artefact.load(folder)
             if samples is not None:
                 codes = random_codes(artefact.integer_graph, samples)
+        names = chosen or _executions_of(artefact.target)
         runners = {name: _runner(artefact, name, compiler) for name in names if name != SIMULATOR}
         result = compare(artefact, runners, codes, tell)
     if as_json:
@@ -205,10 +206,6 @@ def verify(
     if result.difference is not None:
         click.echo(f"error: {result.difference}", err=True)
         raise SystemExit(1)
-
-
-#: Samples of `verify --data` unless told otherwise: enough to differ where something differs, quick on an emulator.
-DEFAULT_SAMPLES = 8
 
 
 @cli.command(name="eval", short_help="Measure accuracy, float and integer, and how often they agree.")
@@ -332,6 +329,13 @@ def _parse_executions(text: str) -> tuple[str, ...]:
     if unknown or not names:
         raise OptionError(f"--on '{text}' names no execution: allowed are {', '.join(EXECUTIONS)}, with commas between")
     return names
+
+
+def _executions_of(target: str) -> tuple[str, ...]:
+    """The simulator, this computer, and an emulator where the target has one."""
+    from dnnc.cost.loader import load_target
+
+    return EXECUTIONS[:3] if load_target(target).emulation.unicorn else EXECUTIONS[:2]
 
 
 def _print_json(values: Any) -> None:
