@@ -46,7 +46,7 @@ class Emulated:
 
 
 def emulate(
-    networks: Sequence[Network], target: str, *, compiler: str = "auto", optimise: str = "-O2", chunk: int = 50
+    networks: Sequence[Network], target: str, *, compiler: str = "auto", optimise: str = "-O2", chunk: int = 300
 ) -> Iterator[Emulated]:
     """Every network's outputs on an emulated target, `chunk` networks a program."""
     for start in range(0, len(networks), chunk):
@@ -69,9 +69,13 @@ def _emulate(networks: Sequence[Network], target: str, compiler: str, optimise: 
 
 
 def _merged(networks: Sequence[Network]) -> dict[str, bytes]:
-    """The C files of all networks, self-tests left out."""
+    """The C files of all networks, self-tests left out; all weights in one file, for a compiler takes long to start."""
     files: dict[str, bytes] = {}
     for name, data in itertools.chain.from_iterable(c_files(n.files).items() for n in networks):
         if files.setdefault(name, data) != data:
             raise AssertionError(f"two networks of one program disagree about {name}")
-    return {name: data for name, data in files.items() if not name.endswith("_selftest.c")}
+    weights = [f"{n.name}_weights.c" for n in networks if f"{n.name}_weights.c" in files]
+    merged = {name: data for name, data in files.items() if not name.endswith("_selftest.c")}
+    merged |= {name.replace(".c", ".inc"): merged.pop(name) for name in weights}
+    merged["all_weights.c"] = "".join(f'#include "{name.replace(".c", ".inc")}"\n' for name in weights).encode()
+    return merged

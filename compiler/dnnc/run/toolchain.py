@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -54,12 +55,22 @@ def find_compiler(target: Target, choice: str = "auto") -> Compiler:
             return Compiler("gcc", (gcc, *target.toolchain.gcc_flags), f"{gcc} {_gcc_version(gcc)}")
         if choice == "gcc":
             raise ToolchainError(f"target '{target.name}' cannot be built with gcc: {lacking}")
-    zig = (sys.executable, "-m", "ziglang")
+    zig = (_zig(),)
     flags: tuple[str, ...] = ()
     if target.toolchain.zig_target != "native":
         flags = ("-target", target.toolchain.zig_target, f"-mcpu={target.toolchain.zig_cpu}")
     hosted = ("-fhosted",) if "freestanding" in target.toolchain.zig_target else ()
     return Compiler("zig", (*zig, "cc", *flags, *hosted, *_ZIG), f"zig {_output((*zig, 'version'))}")
+
+
+def _zig() -> str:
+    """The program inside the ziglang package; `python -m ziglang` would start an interpreter each time."""
+    spec = importlib.util.find_spec("ziglang")
+    folder = Path(spec.origin).parent if spec and spec.origin else Path()
+    program = folder / ("zig.exe" if sys.platform == "win32" else "zig")
+    if not program.is_file():
+        raise ToolchainError("the Python package 'ziglang', which holds a C compiler, is not installed")
+    return str(program)
 
 
 def _gcc_lacks(target: Target) -> str | None:
@@ -103,7 +114,8 @@ def run_tool(command: Sequence[str | Path], folder: Path) -> str:
 
 
 def _tool_name(command: Sequence[str | Path]) -> str:
-    return "zig cc" if "ziglang" in command else Path(command[0]).name
+    name = Path(command[0]).stem
+    return "zig cc" if name == "zig" else name
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
