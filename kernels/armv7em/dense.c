@@ -4,5 +4,5 @@
 void DNNC_KERNEL(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, void *scratch);
 
 void DNNC_KERNEL(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, void *scratch) {
-  dnnc_smlad_dense(layer, x, y, scratch, &DNNC_SMLAD(DNNC_BITS));
+  dnnc_smlad_dense(layer, x, y, scratch, &DNNC_PACKED);
 }

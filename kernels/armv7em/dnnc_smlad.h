@@ -40,9 +40,8 @@ typedef struct {
 extern const dnnc_smlad_t dnnc_smlad_w1, dnnc_smlad_w2, dnnc_smlad_w3, dnnc_smlad_w4, dnnc_smlad_w5, dnnc_smlad_w6,
     dnnc_smlad_w8;
 
-/* The one of a width that is a macro. */
-#define DNNC_SMLAD_PASTE(bits) dnnc_smlad_w##bits
-#define DNNC_SMLAD(bits) DNNC_SMLAD_PASTE(bits)
+/* Weights packed as "sums": a half-word is read as one number, with which the last of its channels is multiplied. */
+extern const dnnc_smlad_t dnnc_smlad_w4_sums, dnnc_smlad_w8_sums;
 
 /* Layers; `weights` says of which width. */
 void dnnc_smlad_conv(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, void *scratch,

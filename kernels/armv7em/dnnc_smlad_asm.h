@@ -83,6 +83,30 @@
   "add r7, lr, r7, asr #" s3 "\n"     \
   "add r11, lr, r11, asr #" s3 "\n"
 
+/* Or in sums, where the products of an odd channel are made with whole half-words, which hold 256 times its weight plus
+ * that of the channel before: they start at that one's bias, and what it summed up to is taken out in the end. */
+#define DNNC_TWO_START_SUMS \
+  "ldr r12, [sp, #4]\n"     \
+  "ldr r4, [r12]\n"         \
+  "ldr r6, [r12, #8]\n"     \
+  "mov r5, r4\n"            \
+  "mov r8, r4\n"            \
+  "mov r9, r4\n"            \
+  "mov r7, r6\n"            \
+  "mov r10, r6\n"           \
+  "mov r11, r6\n"
+
+#define DNNC_TWO_PART_SUMS          \
+  DNNC_BIAS("r0, r2, r3, lr")       \
+  "sub r5, r5, r4\n"                \
+  "sub r9, r9, r8\n"                \
+  "sub r7, r7, r6\n"                \
+  "sub r11, r11, r10\n"             \
+  "add r5, r2, r5, asr #8\n"        \
+  "add r9, r2, r9, asr #8\n"        \
+  "add r7, lr, r7, asr #8\n"        \
+  "add r11, lr, r11, asr #8\n"
+
 /* A loop over the pairs, its body from 2; where half is set it starts at 4, in the middle of its body. */
 #define DNNC_TWO_LOOP "ldr r0, [sp]\n2:\n"
 #define DNNC_TWO_LOOP_HALVES \
@@ -173,6 +197,18 @@
   "add r5, r5, lr\n"             \
   "add r6, r6, lr\n"             \
   "add r7, r7, lr\n"
+#define DNNC_ONE_START_SUMS \
+  "ldr r12, [sp, #4]\n"     \
+  "ldr r4, [r12]\n"         \
+  "ldr r6, [r12, #8]\n"     \
+  "mov r5, r4\n"            \
+  "mov r7, r6\n"
+#define DNNC_ONE_PART_SUMS      \
+  DNNC_BIAS("r0, r2, r3, lr")   \
+  "sub r5, r5, r4\n"            \
+  "sub r7, r7, r6\n"            \
+  "add r5, r2, r5, asr #8\n"    \
+  "add r7, lr, r7, asr #8\n"
 #define DNNC_ONE_LOOP "ldr r0, [sp]\n2:\n"
 #define DNNC_ONE_LOOP_HALVES \
   "ldr r0, [sp]\n"           \
@@ -235,10 +271,17 @@
 
 #include "dnnc_decode.h"
 
+/* A word of weights in the layout of dnnc_decode.h. */
+#ifndef DNNC_PLAIN
+#define DNNC_PLAIN(word) (word)
+#endif
+
 /* acc[c] += field . x for a pixel whose pairs lie `step` words apart. */
 static inline void dnnc_smlad_products(uint32_t acc[4], const uint32_t *x, const uint32_t *x_end, uint32_t step,
-                                       const uint32_t *w) {
+                                       const uint32_t *packed) {
   while (x != x_end) {
+    uint32_t w[DNNC_BLOCK_WORDS];
+    for (uint32_t i = 0; i < DNNC_BLOCK_WORDS; i++) w[i] = DNNC_PLAIN(packed[i]);
 #define DNNC_LANE(c, p)                                                          \
   acc[c] += (uint32_t)((int32_t)(int16_t)(uint16_t)pair * (DNNC_LOW(p))) +       \
             (uint32_t)((int32_t)(int16_t)(uint16_t)(pair >> 16) * (DNNC_HIGH(p)));
@@ -254,7 +297,7 @@ static inline void dnnc_smlad_products(uint32_t acc[4], const uint32_t *x, const
 #undef DNNC_FOUR
 #undef DNNC_LANE
     x += step * (DNNC_BLOCK_K / 2u);
-    w += DNNC_BLOCK_WORDS;
+    packed += DNNC_BLOCK_WORDS;
   }
 }
 

@@ -105,7 +105,7 @@ def _segments(layer: Layer, node: Node) -> Iterator[_Segment]:
     widths = np.array([stored_width(int(b)) for b in node.params["weight_bits"]])
     distinct = [int(w) for w in np.unique(widths)]
     if len(distinct) == 1:
-        yield _Segment(replace(layer, bits=distinct[0]), None, "")
+        yield _Segment(_weighed(replace(layer, bits=distinct[0]), node.params["weight"]), None, "")
         return
     for group in range(layer.groups):
         in_group = np.arange(len(widths)) // layer.out_c == group
@@ -115,7 +115,14 @@ def _segments(layer: Layer, node: Node) -> Iterator[_Segment]:
                 part = replace(
                     layer, bits=width, out_c=len(channels), groups=1, offset=group * layer.in_c, scattered=True
                 )
+                part = _weighed(part, node.params["weight"][channels])
                 yield _Segment(part, channels, f"_g{group}_w{width}" if layer.groups > 1 else f"_w{width}")
+
+
+def _weighed(layer: Layer, weight: NDArray[Any]) -> Layer:
+    """With what the weights [O, ...] bound."""
+    rows = weight.reshape(len(weight), -1).astype(np.int64)
+    return replace(layer, weight_lowest=int(rows.min()), weight_sum=int(np.abs(rows).sum(axis=1).max()))
 
 
 def _call(context: Context, node: Node, segment: _Segment) -> Call:

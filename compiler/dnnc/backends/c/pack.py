@@ -22,8 +22,9 @@ from dnnc import fixed
 TILE = 4
 
 #: natural: pairs of consecutive k. sxtb16: (k0, k2), (k1, k3) of every four k, as SXTB16 parts four int8 activations;
-#: k is first padded to whole fours.
-Order = Literal["natural", "sxtb16"]
+#: k is first padded to whole fours. sums: sxtb16, then every half-word as one signed number: 8 bits c0 + 256 c1 (so c1
+#: must be above -128), 4 bits u0 + 16 u1 + 256 u2 + 4096 w3. See kernels/armv7em/dnnc_smlad_w8_sums.c.
+Order = Literal["natural", "sxtb16", "sums"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def stored_width(bits: int) -> int:
 
 def padded_k(k: int, bits: int, order: Order = "natural") -> int:
     """k rounded up to whole blocks: what the kernel's loop covers, and the im2col row must hold."""
-    if order == "sxtb16":
+    if order != "natural":
         k = -(-k // 4) * 4
     return -(-k // BLOCKS[bits].k) * BLOCKS[bits].k
 
@@ -80,10 +81,11 @@ def pack_linear(weight: NDArray[Any], bits: int, groups: int = 1, order: Order =
     fill = 1 if bits == 1 else 0
     padded = np.full((groups, tiles(rows.shape[1]) * TILE, padded_k(k, bits, order)), fill, np.int64)
     padded[:, : rows.shape[1], :k] = rows
-    if order == "sxtb16":
+    if order != "natural":
         padded = _swap(padded)
     pairs = padded.reshape(-1, TILE, padded.shape[2] // 2, 2).transpose(0, 2, 1, 3)
-    return fixed.pack_pairs(pairs.reshape(-1, 2), bits)
+    words = fixed.pack_pairs(pairs.reshape(-1, 2), bits)
+    return _sums(words, bits, -1) if order == "sums" else words
 
 
 def unpack_linear(
@@ -92,12 +94,25 @@ def unpack_linear(
     """Inverse of pack_linear: codes [outputs, k]."""
     per_group = outputs // groups
     padded = padded_k(k, bits, order)
+    if order == "sums":
+        words = _sums(np.asarray(words, np.uint32), bits, 1)
     count = groups * tiles(per_group) * TILE * padded // 2
     pairs = fixed.unpack_pairs(words, bits, count).reshape(-1, padded // 2, TILE, 2)
     rows = pairs.transpose(0, 2, 1, 3).reshape(groups, tiles(per_group) * TILE, padded)
-    if order == "sxtb16":
+    if order != "natural":
         rows = _swap(rows)
     return rows[:, :per_group, :k].reshape(outputs, k)
+
+
+def _sums(words: NDArray[np.uint32], bits: int, sign: int) -> NDArray[np.uint32]:
+    """Half-words of fields to sums (sign -1), and back (sign 1)."""
+    if bits == 4:
+        return words ^ np.uint32(0x80008000)
+    if bits != 8:
+        raise ValueError(f"weights of {bits} bits are not packed as sums")
+    halves = words.astype("<u4").view("<u2")
+    borrow = (halves >> 7 & 1) << 8
+    return (halves + borrow if sign > 0 else halves - borrow).astype("<u2").view("<u4").astype(np.uint32)
 
 
 def _swap(rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -54,6 +54,8 @@ class Layer:
     offset: int = 0  # elements between the start of the input and the call's first channel
     scattered: bool = False
     shift_only: bool = False
+    weight_lowest: int = 0  # the smallest weight
+    weight_sum: int = 0  # the largest sum of an output channel's absolute weights
 
     @property
     def k(self) -> int:

@@ -24,6 +24,12 @@ def _short(layer: Layer) -> bool:
     return layer.k <= LARGEST_K
 
 
+def _sums_fit(layer: Layer) -> bool:
+    """Whether the sum of an odd channel, of 8 bits, or of the last, of 4 bits, survives its factor in 32 bits."""
+    factor = 256 if layer.bits == 8 else 4096
+    return _short(layer) and layer.weight_sum * 128 * factor < 2**31 and layer.weight_lowest > -128
+
+
 def _dense_bytes(layer: Layer) -> int:
     """The 16-bit pairs of two pixels (or of one), and two pixels of output where they are scattered."""
     pixels = min(layer.out_h * layer.out_w, 2)
@@ -66,13 +72,13 @@ def _small(layer: Layer) -> bool:
     return _windows_bytes(layer) <= LARGEST_WINDOWS_BYTES
 
 
-def _products(op: str, bits: int, scratch: Callable[[Layer], int]) -> Kernel:
+def _products(op: str, bits: int, scratch: Callable[[Layer], int], sums: bool = False) -> Kernel:
+    packed = f"dnnc_smlad_w{bits}_sums" if sums else f"dnnc_smlad_w{bits}"
     return Kernel(
-        op, "armv7em", f"armv7em/{op}.c", "dnnc_linear_t", "smlad", elements=("s8", "s8"), widths=(bits,),
-        order="sxtb16", matches=_short, scratch=scratch, headers=_HEADERS,
-        support=(
-            f"armv7em/dnnc_smlad_{op}.c", f"armv7em/dnnc_smlad_w{bits}.c", "armv7em/dnnc_smlad_widen.c"
-        ),
+        op, "armv7em", f"armv7em/{op}.c", "dnnc_linear_t", "smlad_sums" if sums else "smlad", elements=("s8", "s8"),
+        widths=(bits,), order="sums" if sums else "sxtb16", matches=_sums_fit if sums else _short, scratch=scratch,
+        headers=_HEADERS, defines=(("DNNC_PACKED", packed),),
+        support=(f"armv7em/dnnc_smlad_{op}.c", f"armv7em/{packed}.c", "armv7em/dnnc_smlad_widen.c"),
     )  # fmt: skip
 
 
@@ -82,9 +88,14 @@ _DEPTHWISE = Kernel(
     support=("armv7em/dnnc_smlad_depthwise.c", "armv7em/dnnc_smlad_widen.c"),
 )  # fmt: skip
 
+#: Widths whose products can be made without taking every field out; the plain rows serve what does not fit.
+_SUMS = (4, 8)
+
 #: Every row packs its weights for SMLAD; see kernels/armv7em/dnnc_smlad.h.
 ARMV7EM: tuple[Kernel, ...] = (
+    *(_products("conv", bits, _conv_bytes, sums=True) for bits in _SUMS),
     *(_products("conv", bits, _conv_bytes) for bits in STORED_WIDTHS),
+    *(_products("dense", bits, _dense_bytes, sums=True) for bits in _SUMS),
     *(_products("dense", bits, _dense_bytes) for bits in STORED_WIDTHS),
     _DEPTHWISE,
 )
