@@ -13,6 +13,7 @@ from hypothesis import given
 from numpy.typing import NDArray
 
 import emulated as emulator
+from dnnc import ops
 from dnnc.backends.c import emit, lower
 from dnnc.cost.loader import load_target
 from dnnc.errors import UnsupportedError
@@ -58,6 +59,11 @@ def test_accumulators_stay_within_their_proof(graph: Graph) -> None:
     values: dict[str, Array] = {}
     simulate(integer, extremes, watch=values.__setitem__)
     check_graph(graph, integer, values)
+
+
+@pytest.mark.quick
+def test_random_networks_reach_every_operation() -> None:
+    assert {type(node.op) for seed in range(NETWORKS) for node in random_graph(seed).nodes} == set(ops.ALL)
 
 
 NETWORKS = 60
