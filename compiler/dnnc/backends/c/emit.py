@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jinja2
@@ -60,6 +60,18 @@ def kernel_files(program: Program, target: Target) -> dict[str, str]:
 def _instantiate(instance: Instance, source: str) -> str:
     defines = "".join(f"#define {macro} {value}\n" for macro, value in instance.defines)
     return defines + "\n" + source
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    """Keeps compiled templates: compiling one takes longer than all else here."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.kernels() / "templates"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
 
 
 def _shape(shape: Shape) -> str:
@@ -135,16 +147,8 @@ class _Writer:
         return arrays, tuple(distinct.values()), calls, tuple(structs)
 
     def _render(self, template: str, **values: Any) -> str:
-        folder = resources.kernels() / "templates"
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(folder),
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            undefined=jinja2.StrictUndefined,
-        )
         inputs, outputs = self.tensors
-        return environment.get_template(template).render(
+        return _environment().get_template(template).render(
             name=self.name, upper=self.name.upper(), version=__version__, target=self.target.name,
             inputs=inputs, outputs=outputs, **values,
         )  # fmt: skip
