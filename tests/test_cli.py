@@ -80,6 +80,7 @@ def test_bad_usage_is_one_message_and_code_2(
     code, out, err = dnnc(*arguments, capsys=capsys)
     assert (code, out) == (2, "")
     assert said in err
+    assert err.startswith("error: ") and err.count("\n") == 1
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 

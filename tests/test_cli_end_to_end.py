@@ -71,7 +71,9 @@ def test_compile_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert set(told["accuracy"]) == {"float", "integer", "samples"}
     assert told["accuracy"]["samples"] == SAMPLES // 2
     assert told["flash_bytes"]["total"] == sum(told["flash_bytes"][k] for k in ("weights", "tables", "code"))
-    assert told["instructions_per_inference"] >= sum(layer["instructions"] for layer in told["layers"]) > 0
+    # The layers are counted in a program that also reports every step, which costs it a few instructions.
+    layers = sum(layer["instructions"] for layer in told["layers"])
+    assert layers == pytest.approx(told["instructions_per_inference"], rel=0.02)
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["layers"] == told["layers"]
     assert json.loads((tmp_path / "out/report.json").read_text())["layers"] == told["layers"]

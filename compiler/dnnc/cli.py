@@ -263,9 +263,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         cli.main(arguments, prog_name="dnnc", standalone_mode=False)
     except DnncError as error:
         _fail(str(error), error.exit_code, arguments)
+    except click.UsageError as error:
+        if not arguments:  # what click says then is the help text
+            error.show()
+            sys.exit(error.exit_code)
+        command = "dnnc" if error.ctx is None else error.ctx.command_path
+        _fail(f"{error.format_message().rstrip('.')} (see `{command} --help`)", error.exit_code, arguments)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _fail(error.format_message(), error.exit_code, arguments)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", INTERRUPTED, arguments)
     except MemoryError:

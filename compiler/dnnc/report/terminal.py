@@ -114,7 +114,7 @@ def print_targets(targets: Sequence[Target], console: Console) -> None:
             t.description,
             f"{t.flash_bytes // 1024} KiB",
             f"{t.ram_bytes // 1024} KiB",
-            f"{t.clock_hz / 1e6:g} MHz",
+            f"{t.clock_hz / 1e6:g} MHz" if t.clock_hz else words.ABSENT,
             ",".join(map(str, t.weight_bits)),
             ",".join(map(str, t.activation_bits)),
         )
