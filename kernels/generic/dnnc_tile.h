@@ -9,7 +9,10 @@
 static inline uint32_t dnnc_sum(const DNNC_X *x, uint32_t count) {
   uint32_t sum = 0;
 #if DNNC_OFFSET
-  for (uint32_t i = 0; i < count; i++) sum += (uint32_t)x[i];
+  for (uint32_t i = 0; i < count; i++) {
+    int32_t value = x[i];
+    sum += (uint32_t)value;
+  }
 #else
   (void)x;
   (void)count;

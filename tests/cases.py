@@ -1,0 +1,559 @@
+"""THE list of cases that every execution of dnnc must agree on: each a small integer graph with random parameters.
+
+A case exercises one operation, or one row of a kernel table, at sizes where mistakes show: odd channels, windows larger
+than the image, tiles that are not full. `Maker` draws weights, scales and zero points from the case's own seed; nothing
+is trained. Adding a kernel means adding the cases that reach it here, and every test over the list covers it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dnnc.backends.c import emit, lower
+from dnnc.cost.loader import load_target
+from dnnc.fixed import INT32_MAX, weight_range
+from dnnc.ir.graph import Graph, Input, Node, Output
+from dnnc.ir.op import Op
+from dnnc.ir.types import Layout, Quant, Shape, TensorType
+from dnnc.ops.activation import NO_CLAMP, Clamp
+from dnnc.ops.conv import Conv2D
+from dnnc.ops.dense import Dense
+from dnnc.ops.elementwise import Add, Mul
+from dnnc.ops.movement import Concat, Constant, Pad, Reshape, Resize, Slice, Transpose
+from dnnc.ops.pointwise import Pointwise, PRelu
+from dnnc.ops.pool import AvgPool2D, MaxPool2D, ReduceMean
+from dnnc.ops.softmax import Softmax
+from dnnc.passes.plan import plan
+
+Array = NDArray[Any]
+Widths = int | Sequence[int]
+
+RELU = Clamp(0.0, None)
+SAMPLES = 8
+
+
+class Maker:
+    """Builds one integer graph, node after node. Values are named by their operation and number.
+
+    power_of_two: every scale is one, as targets without a long multiply need.
+    """
+
+    def __init__(self, name: str, power_of_two: bool = False) -> None:
+        self.name, self.power_of_two = name, power_of_two
+        self.rng = np.random.default_rng(zlib.crc32(name.encode()))
+        self.inputs: list[Input] = []
+        self.nodes: list[Node] = []
+        self.types: dict[str, TensorType] = {}
+        self.codes: dict[str, Array] = {}  # of SAMPLES random samples
+
+    def scale(self, about: float) -> float:
+        """A random scale near `about`."""
+        value = about * float(2 ** self.rng.uniform(-0.5, 0.5))
+        return float(2.0 ** np.round(np.log2(value))) if self.power_of_two else value
+
+    def quant(self, bits: int = 8, about: float = 0.02, zero_point: int | None = None) -> Quant:
+        """A random quantisation; zero points are often at an end of the range, as after a Relu."""
+        q = Quant(bits, self.scale(about), 0)
+        drawn = int(self.rng.choice([0, q.lo, q.hi, int(self.rng.integers(q.lo, q.hi + 1))]))
+        if bits > 8:
+            drawn //= 256  # so that accumulators still fit 32 bits
+        return replace(q, zero_point=drawn if zero_point is None else zero_point)
+
+    def input(self, *shape: int, bits: int = 8, quant: Quant | None = None) -> str:
+        name = f"x{len(self.inputs)}"
+        layout = Layout((1, *shape), 0, tuple(range(len(shape))))
+        quant = quant or self.quant(bits)
+        self.types[name] = TensorType(shape, quant)
+        self.codes[name] = self.rng.integers(quant.lo, quant.hi + 1, (SAMPLES, *shape)).astype(np.int32)
+        self.inputs.append(Input(name, self.types[name], name, layout))
+        return name
+
+    def fitted(self, real: Array, bits: int, gain: float = 1.0) -> Quant:
+        """A quantisation under which `real` and zero cover about `gain` times the codes, not quite centred."""
+        lo, hi = min(float(real.min()), 0.0), max(float(real.max()), 0.0)
+        span = max(hi - lo, 1e-3) / gain
+        scale = self.scale(span / 2.0**bits)
+        q = Quant(bits, scale, 0)
+        centre = -(lo + hi) / 2 / scale + self.rng.uniform(-0.1, 0.1) * 2**bits
+        return replace(q, zero_point=int(np.clip(np.round(centre), q.lo, q.hi)))
+
+    def add(
+        self,
+        op: Op,
+        inputs: Sequence[str],
+        params: Mapping[str, Any] | None = None,
+        *,
+        bits: int = 8,
+        gain: float = 1.0,
+        quant: Quant | None = None,
+    ) -> str:
+        """A node whose integer parameters come from the operation's own `quantise`.
+
+        Its quantisation is `quant`, or the input's where the operation keeps it, or fits what random inputs give.
+        """
+        ins = [self.types[name] for name in inputs]
+        given = dict(params or {})
+        if quant is None and op.keeps_quant:
+            quant = ins[0].quant
+        elif quant is None:
+            quant = self.fitted(self._real(op, inputs, given), bits, gain)
+        assert quant is not None
+        out = TensorType(op.infer(ins, given), quant)
+        made = {k: np.asarray(v) for k, v in op.quantise(given, ins, out).items()}
+        node = Node(f"n{len(self.nodes)}_{op.kind.lower()}", op, tuple(inputs), made, out)
+        bounds = op.accumulator(node.params, ins)
+        if bounds is not None and (bounds[0].min() < -INT32_MAX - 1 or bounds[1].max() > INT32_MAX):
+            raise ValueError(f"case {self.name}: an accumulator of {node.name} does not fit 32 bits")
+        self.nodes.append(node)
+        self.types[node.name] = out
+        codes = op.integer([self.codes[name] for name in inputs], node.params, ins, out)
+        self.codes[node.name] = np.broadcast_to(codes, (SAMPLES, *out.shape))
+        return node.name
+
+    def _real(self, op: Op, inputs: Sequence[str], params: Mapping[str, Any]) -> Array:
+        """The operation's float meaning over the samples."""
+        values = []
+        for name in inputs:
+            q = self.types[name].quant
+            assert q is not None
+            values.append(torch.tensor(q.scale * (self.codes[name] - q.zero_point)))
+        floats = {k: np.asarray(v, np.float64) for k, v in params.items()}
+        if "weight_scale" in floats:
+            scale = floats["weight_scale"].reshape(-1, *(1,) * (floats["weight"].ndim - 1))
+            floats["weight"] = floats["weight"] * scale
+        real: Array = op.real(values, {k: torch.tensor(v) for k, v in floats.items()}).numpy()
+        return real
+
+    def linear(self, op: Op, x: str, shape: Shape, widths: Widths, out_bits: int = 8, gain: float = 1.0) -> str:
+        """A layer with random weights of `shape` [O, ...] and of the given widths, repeated over the channels."""
+        bits = np.resize(np.asarray(widths, np.uint8), shape[0])
+        source = self.types[x].quant
+        assert source is not None
+        scales = np.array([self.scale(0.5 / 2.0 ** int(b)) for b in bits])
+        params = {
+            "weight": np.stack([self._weights(int(b), shape[1:]) for b in bits]),
+            "weight_bits": bits,
+            "weight_scale": scales,
+            "bias": self.rng.normal(size=shape[0]) * source.scale * 2.0**source.bits / 8,
+        }
+        return self.add(op, [x], params, bits=out_bits, gain=gain)
+
+    def _weights(self, bits: int, shape: Shape) -> Array:
+        lo, hi = weight_range(bits)
+        weight = self.rng.integers(lo, hi + 1, shape)
+        return np.where(weight == 0, 1, weight) if bits == 1 else weight
+
+    def graph(self, *outputs: str) -> Graph:
+        made = []
+        for number, value in enumerate(outputs):
+            shape = self.types[value].shape
+            made.append(Output(value, f"y{number}", Layout((1, *shape), 0, tuple(range(len(shape))))))
+        return Graph(self.name, tuple(self.inputs), tuple(self.nodes), tuple(made)).verify()
+
+
+@dataclass(frozen=True)
+class Case:
+    """build(maker) returns the names of the values that are the graph's outputs."""
+
+    name: str
+    build: Callable[[Maker], Sequence[str]] = field(repr=False)
+
+    def graph(self, power_of_two: bool = False) -> Graph:
+        """The case's graph; the same every time."""
+        maker = Maker(self.name, power_of_two)
+        return maker.graph(*self.build(maker))
+
+    def inputs(self, graph: Graph, count: int = 3) -> dict[str, Array]:
+        """Codes int32 [N, *shape]: all at the lowest, all at the highest, then `count` random samples."""
+        rng = np.random.default_rng(zlib.crc32(self.name.encode()) + 1)
+        found = {}
+        for source in graph.inputs:
+            q = source.type.quant
+            assert q is not None
+            ends = [np.full(source.type.shape, q.lo), np.full(source.type.shape, q.hi)]
+            drawn = rng.integers(q.lo, q.hi + 1, (count, *source.type.shape))
+            found[source.name] = np.concatenate([np.stack(ends), drawn]).astype(np.int32)
+        return found
+
+
+# --- linear layers -------------------------------------------------------------------------------------------------
+
+
+def _conv(name: str, image: Shape, outputs: int, kernel: tuple[int, int], widths: Widths, *, bits: int = 8,
+          out_bits: int = 8, gain: float = 1.0, **attributes: Any) -> Case:  # fmt: skip
+    def build(make: Maker) -> list[str]:
+        op = Conv2D(**attributes)
+        x = make.input(*image, bits=bits)
+        return [make.linear(op, x, (outputs, *kernel, image[2] // op.groups), widths, out_bits, gain)]
+
+    return Case(name, build)
+
+
+def _depthwise(name: str, image: Shape, kernel: tuple[int, int], widths: Widths, **attributes: Any) -> Case:
+    return _conv(name, image, image[2], kernel, widths, groups=image[2], **attributes)
+
+
+def _dense(name: str, shape: Shape, outputs: int, widths: Widths, *, bits: int = 8, out_bits: int = 8,
+           gain: float = 1.0, clamp: Clamp = NO_CLAMP) -> Case:  # fmt: skip
+    def build(make: Maker) -> list[str]:
+        x = make.input(*shape, bits=bits)
+        return [make.linear(Dense(clamp), x, (outputs, shape[-1]), widths, out_bits, gain)]
+
+    return Case(name, build)
+
+
+def _every_width() -> list[Case]:
+    """Each width through each kind of layer, with tiles and blocks that are not full."""
+    found = []
+    for w in range(1, 9):
+        found += [
+            _conv(f"conv_w{w}", (5, 4, 3), 5, (3, 3), w, padding=(1, 1, 1, 1), clamp=RELU),
+            _conv(f"pointwise_conv_w{w}", (3, 2, 17), 6, (1, 1), w),
+            _depthwise(f"depthwise_w{w}", (5, 6, 5), (3, 3), w, padding=(1, 1, 1, 1)),
+            _dense(f"dense_w{w}", (37,), 7, w),
+            # Whole tiles and blocks, as the kernels for wide layers have them.
+            _conv(f"wide_conv_w{w}", (4, 5, 8), 8, (3, 3), w, padding=(1, 1, 1, 1), stride=(2, 2)),
+            _conv(f"wide_pointwise_w{w}", (3, 5, 32), 16, (1, 1), w, clamp=RELU),
+            _depthwise(f"wide_depthwise_w{w}", (6, 5, 16), (3, 3), w, padding=(0, 0, 1, 1), stride=(2, 2)),
+            _dense(f"wide_dense_w{w}", (120,), 12, w),
+        ]
+    return found
+
+
+def _conv_shapes() -> list[Case]:
+    return [
+        _conv("conv_one_weight", (1, 1, 1), 1, (1, 1), 8),
+        _conv("conv_one_channel", (7, 7, 1), 1, (3, 3), 4),
+        _conv("conv_17_channels", (4, 3, 17), 3, (3, 3), 6, padding=(1, 1, 1, 1)),
+        _conv("conv_stride_2", (7, 6, 4), 4, (3, 3), 8, stride=(2, 2), padding=(1, 1, 1, 1)),
+        _conv("conv_stride_1x3", (5, 9, 3), 5, (2, 2), 5, stride=(1, 3)),
+        _conv("conv_stride_beyond_kernel", (9, 9, 2), 3, (2, 2), 8, stride=(4, 3)),
+        _conv("conv_pointwise_stride", (5, 6, 6), 7, (1, 1), 4, stride=(2, 3)),
+        _conv("conv_pointwise_padded", (3, 4, 5), 4, (1, 1), 3, padding=(1, 0, 2, 1)),
+        _conv("conv_asymmetric_padding", (5, 5, 3), 4, (3, 3), 8, padding=(0, 2, 1, 0)),
+        _conv("conv_same_upper", (6, 6, 4), 4, (3, 3), 4, stride=(2, 2), padding=(0, 0, 1, 1)),
+        _conv("conv_dilation", (9, 8, 3), 4, (3, 3), 8, dilation=(2, 3), padding=(2, 3, 2, 3)),
+        _conv("conv_dilation_stride", (9, 9, 4), 4, (2, 3), 2, dilation=(3, 2), stride=(2, 1), padding=(1, 2, 3, 0)),
+        _conv("conv_kernel_beyond_image", (3, 2, 3), 4, (7, 5), 8, padding=(3, 2, 3, 3)),
+        _conv("conv_padding_only_windows", (2, 2, 3), 4, (1, 1), 8, padding=(2, 2, 2, 2)),
+        _conv("conv_1d", (1, 20, 3), 6, (1, 5), 8, padding=(0, 2, 0, 2), stride=(1, 2)),
+        _conv("conv_1d_tall", (20, 1, 4), 5, (4, 1), 4),
+        _conv("conv_1d_long_kernel", (1, 70, 1), 4, (1, 64), 5, stride=(1, 2)),
+        _conv("conv_whole_image", (5, 4, 3), 6, (5, 4), 4),
+        _conv("conv_whole_image_padded", (3, 3, 3), 6, (5, 5), 8, padding=(1, 1, 1, 1)),
+        _conv("conv_big_kernel", (11, 11, 2), 3, (11, 9), 3, padding=(5, 4, 5, 4), stride=(3, 3)),
+        _conv("conv_groups_2", (4, 5, 6), 10, (3, 3), 8, groups=2, padding=(1, 1, 1, 1)),
+        _conv("conv_groups_3_pointwise", (4, 3, 9), 3, (1, 1), 4, groups=3),
+        _conv("conv_groups_4_aligned", (4, 4, 16), 16, (3, 3), 4, groups=4, padding=(1, 1, 1, 1)),
+        _conv("conv_channel_multiplier", (5, 4, 3), 6, (3, 3), 5, groups=3, padding=(1, 1, 1, 1)),
+        _conv("conv_relu6", (4, 4, 3), 4, (3, 3), 8, clamp=Clamp(0.0, 6.0)),
+        _conv("conv_mixed_widths", (5, 5, 5), 11, (3, 3), (8, 2, 4, 4, 3, 8, 1, 7, 6, 5, 2), padding=(1, 1, 1, 1)),
+        _conv("conv_mixed_aligned", (4, 4, 8), 16, (3, 3), (4, 2, 8, 4), padding=(1, 1, 1, 1)),
+        _conv("conv_mixed_pointwise", (3, 4, 7), 9, (1, 1), (4, 8, 2)),
+        _conv("conv_mixed_groups", (4, 4, 6), 10, (3, 3), (8, 4, 4, 2, 8, 3, 4), groups=2, padding=(1, 1, 1, 1)),
+        _conv("conv_7_and_8_bits", (4, 4, 3), 6, (3, 3), (7, 8)),
+        _conv("conv_saturating", (4, 4, 6), 5, (3, 3), 8, gain=60.0),
+        _conv("conv_tiny_range", (4, 4, 6), 5, (3, 3), 8, gain=0.01),
+        _conv("conv_4_bit_activations", (5, 5, 3), 5, (3, 3), 4, bits=4, out_bits=4, padding=(1, 1, 1, 1)),
+        _conv("conv_wide_image", (2, 67, 4), 4, (3, 3), 8, padding=(1, 1, 1, 1)),
+        _conv("conv_64_channels", (3, 3, 64), 8, (3, 3), 8, padding=(1, 1, 1, 1)),
+    ]
+
+
+def _depthwise_shapes() -> list[Case]:
+    return [
+        _depthwise("depthwise_2_channels", (4, 4, 2), (3, 3), 8, padding=(1, 1, 1, 1)),
+        _depthwise("depthwise_3_channels", (5, 4, 3), (2, 3), 4),
+        _depthwise("depthwise_17_channels", (5, 5, 17), (3, 3), 8, padding=(1, 1, 1, 1), stride=(2, 2)),
+        _depthwise("depthwise_4x4_channels", (6, 7, 16), (3, 3), 8, padding=(1, 1, 1, 1), clamp=RELU),
+        _depthwise("depthwise_asymmetric", (5, 6, 6), (3, 3), 5, padding=(0, 2, 1, 0), stride=(2, 1)),
+        _depthwise("depthwise_dilation", (9, 9, 5), (3, 3), 8, padding=(2, 2, 2, 2), dilation=(2, 2)),
+        _depthwise("depthwise_1x1", (3, 4, 6), (1, 1), 3),
+        _depthwise("depthwise_5x5", (6, 6, 4), (5, 5), 8, padding=(2, 2, 2, 2)),
+        _depthwise("depthwise_1d", (1, 20, 5), (1, 9), 4, padding=(0, 4, 0, 4)),
+        _depthwise("depthwise_10x4", (13, 6, 4), (10, 4), 8, padding=(4, 1, 5, 2), stride=(2, 2)),
+        _depthwise("depthwise_beyond_image", (2, 3, 5), (5, 5), 6, padding=(2, 2, 2, 2)),
+        _depthwise("depthwise_whole_image", (4, 5, 6), (4, 5), 8),
+        _depthwise("depthwise_mixed", (5, 5, 9), (3, 3), (8, 4, 2, 3, 8), padding=(1, 1, 1, 1)),
+        _depthwise("depthwise_mixed_aligned", (4, 5, 16), (3, 3), (8, 4), padding=(1, 1, 1, 1)),
+        _depthwise("depthwise_16_bit", (5, 4, 5), (3, 3), 5, bits=16, out_bits=16),
+    ]  # fmt: skip
+
+
+def _dense_shapes() -> list[Case]:
+    return [
+        _dense("dense_1_to_1", (1,), 1, 8),
+        _dense("dense_3_to_5", (3,), 5, 4, clamp=RELU),
+        _dense("dense_rows", (5, 9), 6, 8),
+        _dense("dense_rank_3", (2, 3, 10), 5, 3),
+        _dense("dense_long", (700,), 10, 8),
+        _dense("dense_long_4", (701,), 9, 4),
+        _dense("dense_mixed", (21,), 13, (4, 8, 3, 2, 6)),
+        _dense("dense_left_shift", (1,), 9, 2, gain=6.0),
+        *(
+            _dense(f"dense_w{w}_{source}_to_{target}_bits", (19,), 6, w, bits=source, out_bits=target)
+            for w, source, target in ((8, 16, 16), (3, 8, 16), (4, 16, 8), (1, 16, 16))
+        ),
+        _conv("conv_16_bit", (5, 4, 3), 5, (3, 3), 8, bits=16, out_bits=16, padding=(1, 1, 1, 1)),
+        _conv("conv_8_to_16_bit", (4, 4, 3), 5, (3, 3), 2, out_bits=16),
+    ]
+
+
+# --- operations without weights ------------------------------------------------------------------------------------
+
+
+def _two(name: str, op: Add | Mul, a: Shape, b: Shape, bits: tuple[int, int, int] = (8, 8, 8)) -> Case:
+    """Two inputs of bits[0] and bits[1], an output of bits[2]."""
+
+    def build(make: Maker) -> list[str]:
+        centred = 0 if max(bits) > 8 and isinstance(op, Mul) else None  # or the product does not fit 32 bits
+        x, y = (make.input(*s, quant=make.quant(b, zero_point=centred)) for s, b in ((a, bits[0]), (b, bits[1])))
+        return [make.add(op, [x, y], bits=bits[2])]
+
+    return Case(name, build)
+
+
+def _elementwise() -> list[Case]:
+    found = []
+    for label, op in (("add", Add()), ("sub", Add(subtract=True)), ("mul", Mul())):
+        found += [
+            _two(f"{label}_equal", op, (3, 4, 5), (3, 4, 5)),
+            _two(f"{label}_vector", op, (3, 4, 5), (5,)),
+            _two(f"{label}_vector_first", op, (5,), (3, 4, 5)),
+            _two(f"{label}_one", op, (3, 4, 5), (1,)),
+            _two(f"{label}_channels", op, (3, 4, 5), (1, 1, 5)),
+            _two(f"{label}_both_ways", op, (3, 1, 5), (1, 4, 1)),
+            _two(f"{label}_four_axes", op, (2, 1, 3, 1), (1, 4, 1, 5)),
+            _two(f"{label}_16_bit", op, (3, 7), (3, 7), (16, 16, 16)),
+        ]
+    return [
+        *found,
+        _two("add_8_and_16_to_8", Add(), (11,), (11,), (8, 16, 8)),
+        _two("add_relu", Add(clamp=RELU), (4, 4, 3), (4, 4, 3)),
+        _two("add_4_bit", Add(), (3, 5), (3, 5), (4, 4, 4)),
+        _two("mul_relu6", Mul(clamp=Clamp(0.0, 6.0)), (4, 4, 3), (4, 4, 3)),
+        _two("mul_8_and_16", Mul(), (9,), (9,), (8, 16, 16)),
+        Case("add_to_itself", lambda m: [m.add(Add(), [x := m.input(7, 3), x])]),
+        Case("mul_square", lambda m: [m.add(Mul(), [x := m.input(7, 3), x])]),
+    ]
+
+
+def _pointwise(
+    name: str, function: str, bits: int = 8, out_bits: int = 8, alpha: float = 0.1, beta: float = 0.2
+) -> Case:
+    def build(make: Maker) -> list[str]:
+        x = make.input(3, 11, quant=make.quant(bits, 8.0 / 2**bits))
+        return [make.add(Pointwise(function, alpha, beta), [x], bits=out_bits)]
+
+    return Case(name, build)
+
+
+def _prelu(name: str, shape: Shape, slopes: int, bits: int = 8) -> Case:
+    def build(make: Maker) -> list[str]:
+        x = make.input(*shape, bits=bits)
+        slope = make.rng.normal(size=slopes)
+        return [make.add(PRelu(), [x], {"slope": slope}, bits=bits)]
+
+    return Case(name, build)
+
+
+def _functions() -> list[Case]:
+    return [
+        *(_pointwise(f"pointwise_{f}", f) for f in "identity sigmoid hard_swish tanh affine leaky_relu".split()),
+        _pointwise("pointwise_4_bit", "tanh", 4, 4),
+        _pointwise("pointwise_4_to_8_bit", "sigmoid", 4, 8),
+        _pointwise("pointwise_8_to_16_bit", "silu", 8, 16),
+        _pointwise("pointwise_16_bit", "silu", 16, 16),
+        _pointwise("pointwise_16_to_8_bit", "tanh", 16, 8),
+        _prelu("prelu_channels", (3, 4, 5), 5),
+        _prelu("prelu_one", (3, 4, 5), 1),
+        _prelu("prelu_vector", (9,), 9),
+        _prelu("prelu_16_bit", (3, 5), 5, 16),
+        *(Case(f"softmax_{'x'.join(map(str, s))}", _softmax(s)) for s in ((10,), (1,), (3, 5), (2, 3, 4), (400,))),
+        Case("softmax_to_16_bit", _softmax((12,), 16)),
+        Case("softmax_4_bit", _softmax((6,), 4, 4)),
+    ]  # fmt: skip
+
+
+def _softmax(shape: Shape, out_bits: int = 8, bits: int = 8) -> Callable[[Maker], Sequence[str]]:
+    def build(make: Maker) -> list[str]:
+        x = make.input(*shape, quant=make.quant(bits, 0.1))
+        return [make.add(Softmax(), [x], quant=Softmax.output_quant(out_bits))]
+
+    return build
+
+
+def _unary(name: str, shape: Shape, op: Op, bits: int = 8) -> Case:
+    return Case(name, lambda make: [make.add(op, [make.input(*shape, bits=bits)], bits=bits)])
+
+
+def _pools() -> list[Case]:
+    return [
+        _unary("maxpool_2x2", (6, 4, 5), MaxPool2D((2, 2), (2, 2))),
+        _unary("maxpool_overlapping", (7, 7, 3), MaxPool2D((3, 3), (2, 2), (1, 1, 1, 1))),
+        _unary("maxpool_asymmetric", (5, 6, 2), MaxPool2D((3, 2), (1, 3), (2, 0, 0, 1))),
+        _unary("maxpool_dilation", (8, 9, 3), MaxPool2D((2, 3), (2, 1), (1, 2, 1, 2), (3, 2))),
+        _unary("maxpool_1d", (1, 15, 4), MaxPool2D((1, 4), (1, 4))),
+        _unary("maxpool_16_bit", (6, 6, 3), MaxPool2D((2, 2), (2, 2)), 16),
+        _unary("avgpool_2x2", (6, 4, 5), AvgPool2D((2, 2), (2, 2))),
+        _unary("avgpool_padded", (7, 6, 3), AvgPool2D((3, 3), (2, 2), (1, 1, 1, 1))),
+        _unary("avgpool_padding_counts", (7, 6, 3), AvgPool2D((3, 3), (2, 2), (1, 1, 1, 1), (0, 0), True)),
+        _unary("avgpool_overhang", (6, 6, 3), AvgPool2D((3, 3), (2, 2), (0, 0, 0, 0), (1, 1))),
+        _unary("avgpool_overhang_counts", (6, 6, 3), AvgPool2D((3, 3), (2, 2), (1, 1, 0, 0), (1, 1), True)),
+        _unary("avgpool_global", (5, 5, 7), AvgPool2D((5, 5), (1, 1))),
+        _unary("avgpool_beyond_image", (3, 2, 4), AvgPool2D((4, 5), (1, 1), (2, 2, 2, 2))),
+        _unary("avgpool_16_bit", (4, 4, 3), AvgPool2D((2, 2), (2, 2)), 16),
+        _unary("mean_image", (4, 5, 6), ReduceMean((0, 1))),
+        _unary("mean_keepdims", (4, 5, 6), ReduceMean((0, 1), True)),
+        _unary("mean_channels", (4, 5, 6), ReduceMean((2,))),
+        _unary("mean_all", (3, 4, 2), ReduceMean((0, 1, 2))),
+        _unary("mean_alternating", (2, 3, 4, 5), ReduceMean((0, 2))),
+        _unary("mean_middle", (3, 4, 5), ReduceMean((1,))),
+        _unary("mean_16_bit", (4, 5, 3), ReduceMean((0, 1)), 16),
+    ]
+
+
+def _concat(name: str, axis: int, *shapes: Shape, bits: int = 8) -> Case:
+    def build(make: Maker) -> list[str]:
+        q = make.quant(bits)
+        return [make.add(Concat(axis), [make.input(*shape, quant=q) for shape in shapes])]
+
+    return Case(name, build)
+
+
+def _moves() -> list[Case]:
+    return [
+        _unary("transpose_matrix", (3, 5), Transpose((1, 0))),
+        _unary("transpose_rotated", (2, 3, 5), Transpose((2, 0, 1))),
+        _unary("transpose_channels_kept", (3, 4, 5), Transpose((1, 0, 2))),
+        _unary("transpose_rank_4", (2, 3, 4, 5), Transpose((3, 1, 0, 2))),
+        _unary("transpose_merged_axes", (2, 2, 3, 2, 2), Transpose((3, 4, 2, 0, 1))),
+        _unary("transpose_16_bit", (3, 5), Transpose((1, 0)), 16),
+        _unary("slice_part", (5, 6, 7), Slice((1, 0, 2), (4, 6, 5), (1, 1, 1))),
+        _unary("slice_steps", (5, 6, 7), Slice((0, 1, 0), (5, 6, 7), (2, 3, 2))),
+        _unary("slice_channels", (4, 4, 6), Slice((0, 0, 3), (4, 4, 6), (1, 1, 1))),
+        _unary("slice_16_bit", (9,), Slice((2,), (8,), (2,)), 16),
+        _concat("concat_channels", 2, (3, 4, 2), (3, 4, 5)),
+        _concat("concat_rows", 0, (3, 4, 2), (1, 4, 2), (2, 4, 2)),
+        _concat("concat_columns", 1, (3, 4, 2), (3, 1, 2)),
+        _concat("concat_vectors", 0, (3,), (5,), (1,)),
+        _concat("concat_16_bit", 1, (3, 2), (3, 3), bits=16),
+        Case("concat_twice_the_same", lambda m: [m.add(Concat(1), [x := m.input(3, 4), x])]),
+        _unary("pad_image", (3, 4, 2), Pad((1, 2, 0), (0, 1, 0), 0.0)),
+        _unary("pad_value", (3, 4, 2), Pad((0, 1, 1), (1, 0, 2), 0.75)),
+        _unary("pad_rank_4", (2, 2, 2, 2), Pad((1, 0, 1, 0), (0, 1, 0, 1), -0.5)),
+        _unary("resize_double", (3, 4, 5), Resize((0, 0, 1, 1, 2, 2), (0, 0, 1, 1, 2, 2, 3, 3))),
+        _unary("resize_odd", (4, 5, 3), Resize((0, 1, 3), (0, 0, 2, 4))),
+        _unary("resize_16_bit", (2, 2, 3), Resize((0, 1, 1), (0, 0, 1)), 16),
+        _unary("reshape", (3, 4, 5), Reshape((12, 5))),
+    ]
+
+
+# --- several nodes: constants, views, outputs, values in place -----------------------------------------------------
+
+
+def _with_constant(op: Op, shape: Shape) -> Callable[[Maker], Sequence[str]]:
+    def build(make: Maker) -> list[str]:
+        constant = make.add(Constant(), [], {"value": make.rng.normal(size=shape)}, quant=make.quant())
+        return [make.add(op, [make.input(3, 4, 5), constant])]
+
+    return build
+
+
+def _constant_view(make: Maker) -> list[str]:
+    constant = make.add(Constant(), [], {"value": make.rng.normal(size=(2, 6))}, quant=make.quant())
+    view = make.add(Reshape((3, 4)), [constant])
+    return [make.add(Add(), [make.input(3, 4), view]), make.add(Slice((1, 0), (3, 3), (1, 2)), [view])]
+
+
+def _constant_output(make: Maker) -> list[str]:
+    constant = make.add(Constant(), [], {"value": make.rng.normal(size=5)}, quant=make.quant())
+    return [make.add(Pointwise("relu"), [make.input(4)]), constant]
+
+
+def _input_is_output(make: Maker) -> list[str]:
+    x = make.input(5, 3)
+    return [x, make.add(Pointwise("tanh"), [x])]
+
+
+def _output_twice(make: Maker) -> list[str]:
+    y = make.add(Pointwise("tanh"), [make.input(5)])
+    return [y, make.add(Reshape((5, 1)), [y]), y]
+
+
+def _in_place(make: Maker) -> list[str]:
+    x = make.input(4, 4, 6)
+    y = make.linear(Conv2D(padding=(1, 1, 1, 1), clamp=RELU), x, (6, 3, 3, 6), 4)
+    z = make.add(Add(), [x, y])
+    gate = make.add(Reshape((1, 1, 6)), [make.add(ReduceMean((0, 1)), [z])])
+    scaled = make.add(Mul(), [z, make.add(Pointwise("sigmoid"), [gate])])
+    return [make.add(PRelu(), [scaled], {"slope": np.array([0.25])})]
+
+
+def _residual(make: Maker) -> list[str]:
+    x = make.input(8, 8, 3)
+    a = make.linear(Conv2D(padding=(1, 1, 1, 1), clamp=RELU), x, (8, 3, 3, 3), (8, 4, 2, 4))
+    b = make.linear(Conv2D(padding=(1, 1, 1, 1), groups=8), a, (8, 3, 3, 1), 4)
+    c = make.add(Add(clamp=RELU), [make.linear(Conv2D(), b, (8, 1, 1, 8), 3), a])
+    d = make.add(MaxPool2D((2, 2), (2, 2)), [make.add(Pointwise("hard_swish"), [c])])
+    e = make.linear(Dense(), make.add(Reshape((128,)), [d]), (10, 128), 5)
+    return [make.add(Softmax(), [e], quant=Softmax.output_quant(8))]
+
+
+def _two_inputs(make: Maker) -> list[str]:
+    a, b = make.input(3, 3, 2), make.input(5)
+    return [make.linear(Conv2D(), a, (3, 2, 2, 2), 8), make.linear(Dense(), b, (3, 5), 4)]
+
+
+def _changing_width(make: Maker) -> list[str]:
+    x = make.input(4, 4, 4)
+    wide = make.add(Pointwise("identity"), [x], bits=16)
+    y = make.linear(Conv2D(groups=4), wide, (4, 3, 3, 1), 6, 16)
+    return [make.add(Pointwise("affine", 0.5, 0.1), [y])]
+
+
+def _graphs() -> list[Case]:
+    return [
+        Case("constant_add", _with_constant(Add(), (5,))),
+        Case("constant_mul", _with_constant(Mul(), (3, 4, 5))),
+        Case("constant_view", _constant_view),
+        Case("constant_output", _constant_output),
+        Case("input_is_output", _input_is_output),
+        Case("output_twice", _output_twice),
+        Case("in_place_chain", _in_place),
+        Case("residual_network", _residual),
+        Case("two_inputs_two_outputs", _two_inputs),
+        Case("changing_width", _changing_width),
+    ]
+
+
+def all_cases() -> tuple[Case, ...]:
+    """Every case; names are unique C identifiers."""
+    cases = (
+        *_every_width(), *_conv_shapes(), *_depthwise_shapes(), *_dense_shapes(), *_elementwise(), *_functions(),
+        *_pools(), *_moves(), *_graphs(),
+    )  # fmt: skip
+    names = [case.name for case in cases]
+    if len(set(names)) != len(names):
+        raise AssertionError(f"cases share names: {sorted(n for n in names if names.count(n) > 1)}")
+    return cases
+
+
+def case_graph(case: Case, target: str) -> Graph:
+    """The case's graph with scales that suit the target."""
+    return case.graph(power_of_two=load_target(target).requantise == "shift")
+
+
+def build_case_artefact_files(case: Case, target: str) -> dict[str, bytes]:
+    """The case's C for a target: "c/<case name>.c", ... without a self-test."""
+    hardware = load_target(target)
+    graph = case_graph(case, target)
+    program = lower(graph, hardware)
+    return emit(graph, program, plan(graph, program.scratch, program.overwrites), hardware)
