@@ -26,7 +26,7 @@ class Linear:
     """A layer to be: weight [O, KH, KW, I / groups] over an image, or [O, I] (kernel None) over rows.
 
     bits: one width, or several to be dealt out over the output channels. clamp: codes. extreme: every weight and
-    activation at an end of its range.
+    activation at an end of its range. lowest: no weight is below it (8 bits above -128 may be packed as sums).
     """
 
     name: str
@@ -43,6 +43,7 @@ class Linear:
     clamp: tuple[int, int] = (-128, 127)
     left_shift: int = 0
     extreme: bool = False
+    lowest: int = -127
 
     @property
     def seed(self) -> int:
@@ -57,7 +58,7 @@ def make_graph(layer: Linear) -> Graph:
     shape = (layer.outputs, *kernel, depth)
     bits = np.array([layer.bits[i % len(layer.bits)] for i in range(layer.outputs)], np.uint8)
     rng.shuffle(bits)
-    weight = np.stack([_weights(rng, int(b), shape[1:], layer.extreme) for b in bits])
+    weight = np.stack([_weights(rng, int(b), shape[1:], layer) for b in bits])
     k = weight[0].size
     spread = np.abs(weight.astype(np.int64)).reshape(layer.outputs, -1).sum(axis=1) * (128 if layer.extreme else 12)
     ratio = 100.0 / np.maximum(spread, 1) * rng.uniform(0.5, 2.0, layer.outputs) * rng.choice([-1, 1], layer.outputs)
@@ -104,8 +105,9 @@ def make_files(graph: Graph, target_name: str, families: tuple[str, ...] | None 
     return emit(graph, program, placed, target)
 
 
-def _weights(rng: np.random.Generator, bits: int, shape: Shape, extreme: bool) -> Array:
+def _weights(rng: np.random.Generator, bits: int, shape: Shape, layer: Linear) -> Array:
     lo, hi = weight_range(bits)
-    if extreme or bits == 1:
+    lo = max(lo, layer.lowest)
+    if layer.extreme or bits == 1:
         return rng.choice(np.array([lo, lo, hi]), shape)
     return rng.integers(lo, hi + 1, shape)

@@ -263,7 +263,9 @@ def _conv_shapes() -> list[Case]:
         _conv("conv_tiny_range", (4, 4, 6), 5, (3, 3), 8, gain=0.01),
         _conv("conv_4_bit_activations", (5, 5, 3), 5, (3, 3), 4, bits=4, out_bits=4, padding=(1, 1, 1, 1)),
         _conv("conv_wide_image", (2, 67, 4), 4, (3, 3), 8, padding=(1, 1, 1, 1)),
+        _conv("conv_128_channels", (4, 3, 128), 4, (3, 3), 4),
         _conv("conv_64_channels", (3, 3, 64), 8, (3, 3), 8, padding=(1, 1, 1, 1)),
+        _conv("conv_128_channels_4", (3, 3, 128), 5, (3, 3), 4, padding=(1, 1, 1, 1)),
     ]
 
 
@@ -295,6 +297,8 @@ def _dense_shapes() -> list[Case]:
         _dense("dense_rank_3", (2, 3, 10), 5, 3),
         _dense("dense_long", (700,), 10, 8),
         _dense("dense_long_4", (701,), 9, 4),
+        _dense("dense_longer_4", (1201,), 6, 4),
+        _dense("dense_very_long_4", (1300,), 5, 4),
         _dense("dense_mixed", (21,), 13, (4, 8, 3, 2, 6)),
         _dense("dense_left_shift", (1,), 9, 2, gain=6.0),
         *(

@@ -112,7 +112,8 @@ def _sums(words: NDArray[np.uint32], bits: int, sign: int) -> NDArray[np.uint32]
         raise ValueError(f"weights of {bits} bits are not packed as sums")
     halves = words.astype("<u4").view("<u2")
     borrow = (halves >> 7 & 1) << 8
-    return (halves + borrow if sign > 0 else halves - borrow).astype("<u2").view("<u4").astype(np.uint32)
+    sums = halves + borrow if sign > 0 else halves - borrow
+    return np.asarray(sums.astype("<u2").view("<u4"), np.uint32)
 
 
 def _swap(rows: NDArray[np.int64]) -> NDArray[np.int64]:
