@@ -10,7 +10,7 @@ import pytest
 from dnnc import resources
 from dnnc.cost.loader import list_targets, load_target
 from dnnc.errors import TargetError
-from dnnc.run.toolchain import shared_file
+from dnnc.run.toolchain import compile_objects, find_compiler, shared_file
 
 pytestmark = pytest.mark.quick
 
@@ -49,6 +49,14 @@ def test_only_cores_with_dsp_use_the_dsp_kernels() -> None:
     with_dsp = {name for name in list_targets() if "armv7em" in load_target(name).kernels}
     assert with_dsp == {"cortex-m7", "cortex-m4", "cortex-m33"}
     assert load_target("cortex-m0plus").requantise == "shift"
+
+
+@pytest.mark.parametrize("choice", ["auto", "zig"])
+@pytest.mark.parametrize("name", ["cortex-m7", "cortex-m4", "cortex-m33"])
+def test_compilers_are_told_of_the_dsp_instructions(name: str, choice: str, tmp_path: Path) -> None:
+    (tmp_path / "dsp.c").write_text("#ifndef __ARM_FEATURE_DSP\n#error no DSP\n#endif\nint only;\n")
+    compiler = find_compiler(load_target(name), choice)
+    assert compile_objects(compiler, tmp_path, ["dsp.c"], ()) == ["dsp.o"]
 
 
 @pytest.mark.parametrize("name", list_targets())
