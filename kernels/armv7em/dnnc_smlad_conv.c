@@ -1,7 +1,7 @@
 /* Convolution: the windows of two pixels are gathered and widened once, then met by all tiles of output channels. */
 #include "dnnc_smlad.h"
 
-/* Where the window of an output pixel begins: its row, its column, and the element of the input, which may lie outside. */
+/* Where the window of an output pixel begins: its row, its column, the element of the input (it may lie outside). */
 typedef struct {
   int32_t row, column, element;
 } corner_t;

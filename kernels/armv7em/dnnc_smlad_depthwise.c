@@ -12,7 +12,7 @@ typedef struct {
   int16_t pairs[8];
 } entry_t;
 
-/* Pixel j's window begins at column j * stride + odd of the ring; an odd left padding is made even by one more column. */
+/* Pixel j's window begins at column j * stride + odd of the ring; odd left padding is made even by one more column. */
 typedef struct {
   uint32_t rows;    /* of the ring: what a window spans */
   uint32_t window;  /* entries of a window: column pairs it spans * rows */

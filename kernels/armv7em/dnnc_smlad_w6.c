@@ -1,4 +1,4 @@
-/* 6-bit weights: two pairs a word; what is left of three words makes two more, channels 2 and 3 of the second k-pair. */
+/* 6-bit weights: two pairs a word; what is left of three words makes two more, channels 2, 3 of the second k-pair. */
 #define DNNC_BITS 6
 #include "dnnc_smlad_asm.h"
 

@@ -28,8 +28,7 @@ void DNNC_KERNEL(const dnnc_linear_t *layer, const DNNC_X *x, DNNC_Y *y, void *s
   DNNC_X *row = scratch;
   uint32_t groups = layer->groups, depth = layer->in_c, outputs = layer->out_c;
   uint32_t k = (uint32_t)layer->kernel_h * layer->kernel_w * depth;
-  uint32_t blocks = 0;
-  while (blocks * DNNC_BLOCK_K < k) blocks++;
+  uint32_t blocks = layer->blocks;
   for (uint32_t i = 0; i < layer->out_h; i++) {
     for (uint32_t j = 0; j < layer->out_w; j++, y += layer->out_stride) {
       const uint32_t *w = layer->weights;

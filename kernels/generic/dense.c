@@ -6,10 +6,9 @@ void DNNC_KERNEL(const dnnc_linear_t *layer, const DNNC_X *x, DNNC_Y *y, void *s
 void DNNC_KERNEL(const dnnc_linear_t *layer, const DNNC_X *x, DNNC_Y *y, void *scratch) {
   (void)scratch;
   uint32_t k = layer->in_c, outputs = layer->out_c;
-  uint32_t blocks = 0;
-  while ((blocks + 1) * DNNC_BLOCK_K <= k) blocks++;
+  uint32_t blocks = layer->blocks, tile = blocks * DNNC_BLOCK_WORDS;
+  if (blocks * DNNC_BLOCK_K > k) blocks--;
   uint32_t whole = blocks * DNNC_BLOCK_K; /* k in whole blocks; the rest is read through `tail` */
-  uint32_t tile = (blocks + (whole < k)) * DNNC_BLOCK_WORDS;
   for (uint32_t i = 0; i < layer->out_h; i++) {
     for (uint32_t j = 0; j < layer->out_w; j++, y += layer->out_stride) {
       const DNNC_X *row = x + (i * layer->stride_h * layer->in_w + j * layer->stride_w) * layer->in_stride;

@@ -46,9 +46,7 @@ void DNNC_KERNEL(const dnnc_linear_t *layer, const DNNC_X *x, DNNC_Y *y, void *s
 
 void DNNC_KERNEL(const dnnc_linear_t *layer, const DNNC_X *x, DNNC_Y *y, void *scratch) {
   int8_t *taps = scratch;
-  uint32_t k = (uint32_t)layer->kernel_h * layer->kernel_w;
-  uint32_t blocks = 0;
-  while (blocks * DNNC_BLOCK_K < k) blocks++;
+  uint32_t blocks = layer->blocks;
   for (uint32_t o = 0; o < layer->out_c; o += 4) {
     uint32_t count = layer->out_c - o < 4u ? layer->out_c - o : 4u;
     uint16_t at[4] = {0, 0, 0, 0};

@@ -1,8 +1,8 @@
 /* Packed weights (dnnc/backends/c/pack.py), taken apart at compile-time widths.
  *
- * A block is DNNC_BLOCK_WORDS words and holds DNNC_BLOCK_K weights of each of the four channels of a tile. DNNC_BLOCK(w)
- * expands to DNNC_FOUR(j, p0, p1, p2, p3) for each of its k-pairs j: in p0..p3 the pair of channels 0..3 lies at bit 0
- * and at bit 16. DNNC_LOW and DNNC_HIGH read the two fields of such a p.
+ * A block is DNNC_BLOCK_WORDS words and holds DNNC_BLOCK_K weights of each of the four channels of a tile.
+ * DNNC_BLOCK(w) expands to DNNC_FOUR(j, p0, p1, p2, p3) for each of its k-pairs j: in p0..p3 the pair of channels 0..3
+ * lies at bit 0 and at bit 16. DNNC_LOW and DNNC_HIGH read the two fields of such a p.
  * weight = DNNC_FACTOR * field - DNNC_OFFSET.
  */
 #ifndef DNNC_DECODE_H

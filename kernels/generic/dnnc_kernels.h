@@ -4,7 +4,7 @@
  * what dnnc's simulator computes. No kernel allocates or keeps state. `>>` of a negative number is taken to be
  * arithmetic, as every compiler for these machines has it.
  *
- * Every kernel is `void kernel(const dnnc_..._t *layer, const <input> *x, ..., <output> *y, void *scratch)`; the scratch
+ * Every kernel is `void kernel(const dnnc_..._t *layer, const <input> *x, ..., <output> *y, void *scratch)`; scratch
  * is 4-byte aligned and its size is known at compile time (0 where a kernel needs none). A kernel's source is
  * instantiated by macros at its head: DNNC_KERNEL its name, DNNC_X, DNNC_X2, DNNC_Y the element types, DNNC_BITS the
  * width of its weights.
@@ -52,6 +52,7 @@ typedef struct {
   uint16_t stride_h, stride_w;
   uint16_t dilation_h, dilation_w;
   uint16_t pad_top, pad_left;
+  uint16_t blocks;           /* whole packing blocks of a tile: the loop over k */
   int16_t in_zero, out_zero; /* zero points */
   int16_t lo, hi;            /* clamp, in codes */
   uint8_t left_shift;

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnc.backends.c.context import Context
-from dnnc.backends.c.pack import pack_linear, per_tile, stored_width
+from dnnc.backends.c.pack import BLOCKS, pack_linear, padded_k, per_tile, stored_width
 from dnnc.backends.c.program import Array, Call, Operand, Step, Value
 from dnnc.backends.c.structs import STRUCTS
 from dnnc.backends.c.table import Layer
@@ -154,7 +154,8 @@ def _call(context: Context, node: Node, segment: _Segment) -> Call:
         arrays["channels"] = Array(f"channels{label}", "uint16_t", "tables", segment.channels)
     lo, hi = (int(v) for v in params["clamp"])
     numbers = {f.name: getattr(layer, f.name) for f in fields(layer)}
-    numbers |= {"out_zero": quant_of(node.type).zero_point, "lo": lo, "hi": hi}
+    blocks = padded_k(layer.k, layer.bits, kernel.kernel.order) // BLOCKS[layer.bits].k
+    numbers |= {"blocks": blocks, "out_zero": quant_of(node.type).zero_point, "lo": lo, "hi": hi}
     names = [f.name for f in STRUCTS["dnnc_linear_t"] if f.name not in _POINTERS]
     members = arrays | {name: numbers[name] for name in names}
     return Call(kernel, members, (Operand(node.inputs[0], layer.offset), Operand(node.name)))

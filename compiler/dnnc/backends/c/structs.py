@@ -40,7 +40,7 @@ STRUCTS: Mapping[str, tuple[Field, ...]] = {
     "dnnc_linear_t": _fields(
         "pointer weights bias multiplier shift channels",
         "uint16_t in_h in_w in_c in_stride out_h out_w out_c out_stride groups kernel_h kernel_w stride_h stride_w",
-        "uint16_t dilation_h dilation_w pad_top pad_left",
+        "uint16_t dilation_h dilation_w pad_top pad_left blocks",
         "int16_t in_zero out_zero lo hi",
         "uint8_t left_shift",
     ),
