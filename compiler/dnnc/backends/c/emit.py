@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -15,7 +14,7 @@ from dnnc.artefact import Vectors
 from dnnc.backends.c.identifiers import Names, comment, identifier
 from dnnc.backends.c.interface import Tensor, interface
 from dnnc.backends.c.program import Array, Operand, Program, Step
-from dnnc.backends.c.table import ELEMENTS, Instance
+from dnnc.backends.c.table import Instance
 from dnnc.backends.c.text import array_lines, struct_lines
 from dnnc.cost.target import Target
 from dnnc.ir.graph import Graph
@@ -92,6 +91,20 @@ class _Data:
     @property
     def lines(self) -> list[str]:
         return array_lines(self.values, self.c_type)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Test vectors of one input or output, [N, count]."""
+
+    name: str
+    c_type: str
+    count: int
+    values: Any
+
+    @property
+    def rows(self) -> list[list[str]]:
+        return [array_lines(sample, self.c_type) for sample in self.values]
 
 
 @dataclass(frozen=True)
@@ -220,14 +233,9 @@ class _Writer:
 
     def selftest(self, vectors: Vectors) -> str:
         inputs, outputs = self.tensors
-        arrays = []
-        for what, tensors, codes in (("input", inputs, vectors.inputs), ("output", outputs, vectors.outputs)):
-            for tensor, values in zip(tensors, codes.values(), strict=True):
-                c_type = ELEMENTS["s8" if tensor.bits <= 8 else "s16"]
-                arrays.append(_Data(f"{what}_{tensor.member}", c_type, values.size, "", "", values))
+        arrays = [
+            _Stored(f"{tensor.what}_{tensor.member}", tensor.c_type, tensor.count, values)
+            for tensors, codes in ((inputs, vectors.inputs), (outputs, vectors.outputs))
+            for tensor, values in zip(tensors, codes.values(), strict=True)
+        ]
         return self._render("selftest.c.j2", count=vectors.count, arrays=arrays)
-
-
-def layer_kernels(program: Program) -> Mapping[str, str]:
-    """node -> the names of the kernels that it calls, for reports."""
-    return {step.node: step.kernel for step in program.steps}

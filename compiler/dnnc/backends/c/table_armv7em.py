@@ -98,4 +98,8 @@ ARMV7EM: tuple[Kernel, ...] = (
     *(_products("dense", bits, _dense_bytes, sums=True) for bits in _SUMS),
     *(_products("dense", bits, _dense_bytes) for bits in STORED_WIDTHS),
     _DEPTHWISE,
-)
+    Kernel(
+        "add", "armv7em", "armv7em/add.c", "dnnc_add_t", "smlad", elements=("s8", "s8", "s8"), in_place=True,
+        headers=_HEADERS[:1], support=("armv7em/dnnc_smlad_widen.c",),
+    ),
+)  # fmt: skip
