@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from dnnc import fixed
 from dnnc.ir.graph import Graph, Node
-from dnnc.ops import Conv2D, Dense
+from dnnc.ops.conv import Conv2D
+from dnnc.ops.dense import Dense
 
 TILE = 4
 #: Bias and multiplier of one output channel, int32 each.
 CHANNEL_TABLE_BYTES = 8
+#: The index of one output channel in a layer of several widths.
+CHANNEL_MAP_BYTES = 2
 
 
 def is_linear(node: Node) -> bool:

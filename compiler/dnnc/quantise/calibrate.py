@@ -18,8 +18,9 @@ from dnnc.errors import DataError, ModelError
 from dnnc.evaluate import evaluate, parameters
 from dnnc.ir.graph import Graph, Node
 from dnnc.ir.types import Quant
+from dnnc.progress import Progress, silent
 from dnnc.quantise.bytes import is_linear, linear_nodes
-from dnnc.quantise.dataset import Dataset, Progress, silent
+from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.moments import Moments, MomentSum
 from dnnc.quantise.ranges import choose_quant, fixed_quant, is_bytes
 from dnnc.quantise.ties import Ties, tie
@@ -101,23 +102,25 @@ class Calibration:
         return choose_quant(np.concatenate([s.kept for s in samples]), lo, hi, bits, self.power_of_two)
 
     def weights(self, node: Node, widths: Sequence[int]) -> dict[int, WeightCodes]:
-        """The codes of a linear node's weights at each of `widths`."""
+        """The codes of a linear node's weights at each of `widths`; at 8 bits those that a QDQ model prescribes."""
         missing = [b for b in widths if (node.name, b) not in self._codes]
         if missing:
             found = quantise_weights(node.params["weight"], missing, self.moments.get(node.name), self.power_of_two)
+            prescribed = self._prescribed(node)
+            if prescribed is not None and 8 in found:
+                found[8] = prescribed
             self._codes.update(((node.name, b), codes) for b, codes in found.items())
         return {b: self._codes[node.name, b] for b in widths}
 
-    def prescribed_weights(self, node: Node) -> WeightCodes | None:
-        """The codes that a QDQ model itself prescribes, at its own scales; None where they are free."""
+    def _prescribed(self, node: Node) -> WeightCodes | None:
         if "weight_scale" not in node.params or self.power_of_two:
             return None
         weight = np.asarray(node.params["weight"], np.float64)
         scale = np.asarray(node.params["weight_scale"], np.float64)
         codes = np.floor(weight / scale.reshape(-1, *(1,) * (weight.ndim - 1)) + 0.5)
         if codes.size and (codes.min() < -128 or codes.max() > 127):
-            raise ModelError(f"layer '{node.name}': prescribed weight scales do not give codes of 8 bits")
-        return WeightCodes(codes.astype(np.int8), scale, np.full(len(weight), 8, np.uint8))
+            raise ModelError(f"layer '{node.name}': its prescribed weight scales do not give codes of 8 bits")
+        return WeightCodes(codes.astype(np.int8), scale, np.full(len(weight), 8, np.uint8), prescribed=True)
 
 
 def calibrate(

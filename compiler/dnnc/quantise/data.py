@@ -1,4 +1,4 @@
-"""Calibration and evaluation data: .npz and .npy files or arrays, checked against the model before anything is computed.
+"""Calibration and evaluation data: .npz and .npy files or arrays, checked against the model before it is run.
 
 `x` is [N, *sample shape] in the model's own layout, float or uint8; a model of several inputs takes one array for each,
 named after it. `y` is optional: class indices [N].

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from dnnc.ir.graph import Node
-from dnnc.ops import Conv2D
+from dnnc.ops.conv import Conv2D
 
 #: Rows (output positions) a layer is sampled at, per weight of an output channel, and the limits of their number.
 _ROWS_PER_WEIGHT = 4
@@ -35,8 +35,8 @@ class Moments:
 
     @cached_property
     def factor(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(U [G, K, K] upper triangular with U^T U the inverse of the damped covariance, [G, K] the order of its columns:
-        decreasing variance). Only where `full`.
+        """(U [G, K, K] upper triangular with U^T U the inverse of the damped covariance, the order [G, K] of its
+        columns: decreasing variance). Only where `full`.
         """
         matrix = self.covariance.double()
         diagonal = matrix.diagonal(dim1=1, dim2=2)
@@ -69,10 +69,15 @@ class MomentSum:
         self.sum = torch.zeros(groups, self.k, dtype=torch.float64)
         shape = (groups, self.k, self.k) if self.k <= MAX_FULL else (groups, self.k)
         self.square = torch.zeros(shape)
+        self.origin: torch.Tensor | None = None
 
     def add(self, x: torch.Tensor, generator: torch.Generator) -> None:
         """x: the node's input [N, *shape]."""
         rows = sample_rows(self.node, x, self.rows, generator).permute(1, 0, 2)
+        if self.origin is None:
+            # Sums around the first batch's mean: those around zero would cancel where a mean exceeds its deviation.
+            self.origin = rows.mean(dim=1, keepdim=True)
+        rows = rows - self.origin
         self.count += rows.shape[1]
         self.sum += rows.sum(dim=1, dtype=torch.float64)
         if self.square.dim() == 3:
@@ -84,7 +89,8 @@ class MomentSum:
         mean = self.sum / max(self.count, 1)
         second = self.square.double() / max(self.count, 1)
         outer = mean[:, :, None] * mean[:, None, :] if second.dim() == 3 else mean * mean
-        return Moments(mean.float(), (second - outer).float())
+        covariance = (second - outer).float()
+        return Moments((mean if self.origin is None else mean + self.origin[:, 0]).float(), covariance)
 
 
 def sample_rows(node: Node, x: torch.Tensor, rows: int, generator: torch.Generator) -> torch.Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dnnc.ir.op import Op
 from dnnc.ir.types import Quant
-from dnnc.ops import Pointwise
+from dnnc.ops.pointwise import Pointwise
 
 Array = NDArray[Any]
 

@@ -17,7 +17,8 @@ from dnnc.ir.graph import Graph, Input, Node
 from dnnc.ops.activation import NO_CLAMP
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
-from dnnc.quantise.dataset import Array, Dataset, Progress, silent
+from dnnc.progress import Progress, silent
+from dnnc.quantise.dataset import Array, Dataset
 
 #: Multiply-accumulates that the optimisation may take: some five seconds on two cores.
 _MAC_BUDGET = 1.6e11
@@ -107,7 +108,7 @@ def _match_statistics(
 def _coarse_range(
     graph: Graph, start: dict[str, torch.Tensor], loss: Callable[[dict[str, torch.Tensor]], torch.Tensor]
 ) -> tuple[float, float]:
-    """(scale, offset in scales) of Gaussian inputs that come nearest to the statistics: pixels may be 0..1 or 0..255."""
+    """(scale, offset in scales) of Gaussian inputs that come nearest to the statistics: 0..1 or 0..255 for pixels."""
     if any(i.type.quant is not None for i in graph.inputs):
         return 1.0, 0.0
     candidates = [(2.0**power, offset) for power in range(-4, 9) for offset in (0.0, 1.0, 2.0)]

@@ -1,8 +1,8 @@
 """Which values must share one quantisation, and which quantisations are prescribed.
 
-Operations that only move elements (`keeps_quant`) tie their inputs to their output. A quantisation may be prescribed: by
-a QDQ model, or by an operation (Softmax). Where two prescriptions meet in one tie, a requantising `Pointwise("identity")`
-is put between them.
+Operations that only move elements (`keeps_quant`) tie their inputs to their output. A quantisation may be prescribed:
+by a QDQ model, or by an operation (Softmax). Where two prescriptions meet in one tie, a requantising
+`Pointwise("identity")` is put between them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from dnnc.ir.graph import Graph, Node, make_node
 from dnnc.ir.types import Quant, TensorType
-from dnnc.ops import Pointwise, Softmax
+from dnnc.ops.pointwise import Pointwise
+from dnnc.ops.softmax import Softmax
 
 
 @dataclass(frozen=True)

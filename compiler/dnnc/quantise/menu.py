@@ -1,0 +1,106 @@
+"""What a bit allocation can choose from: for every layer or output channel, what each width costs and loses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnc.ir.graph import Node
+from dnnc.quantise.bytes import CHANNEL_MAP_BYTES, channel_bytes, linear_nodes, weight_bytes
+from dnnc.quantise.calibrate import Calibration
+from dnnc.quantise.fisher import Fisher
+from dnnc.quantise.knapsack import choose
+
+
+@dataclass(frozen=True, eq=False)
+class Menu:
+    """nodes: the linear layers; widths: ascending; losses: node -> predicted increase of the loss [O, widths];
+    by_channel: whether every output channel has a width of its own, or the layer has one.
+    """
+
+    nodes: tuple[Node, ...]
+    widths: tuple[int, ...]
+    losses: dict[str, NDArray[np.float64]]
+    by_channel: bool
+
+    def least_bits(self, budget_bits: float) -> dict[str, NDArray[np.uint8]] | None:
+        """The widths that lose least when all weights together may have `budget_bits` bits; None: too few."""
+        sizes = [n.params["weight"][0].size for n in self.nodes]
+        costs = [[k * b * (1 if self.by_channel else len(n.params["weight"])) for b in self.widths]
+                 for n, k in zip(self.nodes, sizes, strict=True)]  # fmt: skip
+        return self._choose(costs, int(budget_bits))
+
+    def least_bytes(self, budget_bytes: int) -> dict[str, NDArray[np.uint8]] | None:
+        """The widths that lose least when the packed weights (and the channel maps that mixed layers need) may take
+        `budget_bytes`; None: too few.
+        """
+        if not self.by_channel:
+            costs = [[weight_bytes(n, self._all(n, b)) for b in self.widths] for n in self.nodes]
+            return self._choose(costs, budget_bytes)
+        costs = [[int(channel_bytes(n, b)) for b in self.widths] for n in self.nodes]
+        # Tiles that mixed widths leave unfilled are not the choice of any one channel: take them off the budget.
+        budget = budget_bytes
+        while True:
+            found = self._choose(costs, budget)
+            if found is None:
+                return self._uniform_within(budget_bytes)
+            excess = self.stored_bytes(found) - budget_bytes
+            if excess <= 0:
+                return found
+            budget -= excess
+
+    def stored_bytes(self, bits: dict[str, NDArray[np.uint8]]) -> int:
+        """Bytes of the packed weights, and of the channel maps of layers of several widths."""
+        maps = sum(len(b) * CHANNEL_MAP_BYTES for b in bits.values() if len(np.unique(b)) > 1)
+        return maps + sum(weight_bytes(n, bits[n.name]) for n in self.nodes)
+
+    def uniform(self, width: int) -> dict[str, NDArray[np.uint8]]:
+        """One width for all."""
+        return {n.name: self._all(n, width) for n in self.nodes}
+
+    def loss(self, bits: dict[str, NDArray[np.uint8]]) -> dict[str, float]:
+        """Predicted increase of the loss by node."""
+        found = {}
+        for name, table in self.losses.items():
+            columns = np.searchsorted(self.widths, bits[name])
+            found[name] = float(table[np.arange(len(table)), columns].sum())
+        return found
+
+    def _uniform_within(self, budget_bytes: int) -> dict[str, NDArray[np.uint8]] | None:
+        smallest = self.uniform(self.widths[0])
+        return smallest if self.stored_bytes(smallest) <= budget_bytes else None
+
+    def _all(self, node: Node, width: int) -> NDArray[np.uint8]:
+        return np.full(len(node.params["weight"]), width, np.uint8)
+
+    def _choose(self, costs: Sequence[Sequence[int]], budget: int) -> dict[str, NDArray[np.uint8]] | None:
+        """costs: by node and width, of a channel or of the layer."""
+        items = [len(n.params["weight"]) if self.by_channel else 1 for n in self.nodes]
+        losses = [self.losses[n.name] if self.by_channel else self.losses[n.name].sum(axis=0)[None] for n in self.nodes]
+        choice = choose(
+            [c for c, count in zip(costs, items, strict=True) for _ in range(count)],
+            list(np.concatenate(losses)),
+            budget,
+        )
+        if choice is None:
+            return None
+        picked = np.array(self.widths, np.uint8)[list(choice.options)]
+        parts = np.split(picked, np.cumsum(items)[:-1])
+        return {
+            n.name: part if self.by_channel else self._all(n, int(part[0]))
+            for n, part in zip(self.nodes, parts, strict=True)
+        }
+
+
+def menu(calibration: Calibration, fisher: Fisher, widths: Sequence[int], by_channel: bool) -> Menu:
+    """The menu of a calibrated graph: losses are of the codes that the quantiser would use."""
+    nodes = tuple(linear_nodes(calibration.graph.nodes))
+    widths = tuple(sorted(widths))
+    losses = {}
+    for node in nodes:
+        codes = calibration.weights(node, widths)
+        losses[node.name] = np.stack([fisher.weight_loss(node, codes[b].real()) for b in widths], axis=1)
+    return Menu(nodes, widths, losses, by_channel)
