@@ -74,7 +74,7 @@ static inline uint32_t dnnc_smlad_tile(const dnnc_smlad_t *weights, uint32_t pad
   return padded / weights->block_k * weights->block_words;
 }
 
-/* Clamp `count` bytes to the layer's limits; nothing is to be done where these are those of int8. */
-void dnnc_smlad_clamp(const dnnc_linear_t *layer, int8_t *y, uint32_t count);
+/* Clamp `count` bytes to lo..hi; nothing is to be done where these are the limits of int8. */
+void dnnc_smlad_clamp(int32_t lo, int32_t hi, int8_t *y, uint32_t count);
 
 #endif

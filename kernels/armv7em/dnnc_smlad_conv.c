@@ -162,8 +162,8 @@ void dnnc_smlad_conv(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, voi
       weights->two(pairs, w, layer->bias + lane, layer->multiplier + lane, to0, to1, (int32_t)outputs, end,
                    layer->out_zero, layer->left_shift, -sums[0] * weights->offset, -sums[1] * weights->offset,
                    padded / 4 & 1);
-      dnnc_smlad_clamp(layer, to0, outputs);
-      dnnc_smlad_clamp(layer, to1, outputs);
+      dnnc_smlad_clamp(layer->lo, layer->hi, to0, outputs);
+      dnnc_smlad_clamp(layer->lo, layer->hi, to1, outputs);
       if (layer->channels) {
         scatter(layer->channels + g * outputs, to0, outputs, y0);
         scatter(layer->channels + g * outputs, to1, outputs, y1);

@@ -62,10 +62,10 @@ void dnnc_smlad_dense(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, vo
       weights->one(pairs, layer->weights, layer->bias, layer->multiplier, to0, (int32_t)outputs, end, layer->out_zero,
                    layer->left_shift, -(sums[0] + sums[1]) * offset, half);
     }
-    dnnc_smlad_clamp(layer, to0, outputs);
+    dnnc_smlad_clamp(layer->lo, layer->hi, to0, outputs);
     if (layer->channels) scatter(layer->channels, to0, outputs, y0);
     if (count == 2) {
-      dnnc_smlad_clamp(layer, to1, outputs);
+      dnnc_smlad_clamp(layer->lo, layer->hi, to1, outputs);
       if (layer->channels) scatter(layer->channels, to1, outputs, y1);
     }
     y += count * layer->out_stride;

@@ -301,12 +301,12 @@ void dnnc_smlad_depthwise(const dnnc_linear_t *layer, const int8_t *x, int8_t *y
         make(&job);
       }
       if (!tile.together) {
-        dnnc_smlad_clamp(layer, held, 4u * layer->out_w);
+        dnnc_smlad_clamp(layer->lo, layer->hi, held, 4u * layer->out_w);
         scatter(layer, &tile, held, to);
       }
       if (++at_turn == shape.rows) at_turn = 0;
       for (slot += layer->stride_h; slot >= shape.rows;) slot -= shape.rows;
     }
   }
-  if (!layer->channels) dnnc_smlad_clamp(layer, y, (uint32_t)layer->out_h * out_row);
+  if (!layer->channels) dnnc_smlad_clamp(layer->lo, layer->hi, y, (uint32_t)layer->out_h * out_row);
 }

@@ -110,8 +110,7 @@ static uint32_t clamp_four(uint32_t value, uint32_t lo, uint32_t hi) {
 
 #endif
 
-void dnnc_smlad_clamp(const dnnc_linear_t *layer, int8_t *y, uint32_t count) {
-  int32_t lo = layer->lo, hi = layer->hi;
+void dnnc_smlad_clamp(int32_t lo, int32_t hi, int8_t *y, uint32_t count) {
   uint32_t los = (uint8_t)lo * 0x01010101u, his = (uint8_t)hi * 0x01010101u;
   if (lo <= -128 && hi >= 127) return;
   for (; count >= 4; count -= 4, y += 4) {
