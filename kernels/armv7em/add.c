@@ -49,7 +49,9 @@ DNNC_NAKED static void add(int8_t *y DNNC_IN_ASM, const int8_t *a DNNC_IN_ASM, c
 static void add(int8_t *y, const int8_t *a, const int8_t *b, uint32_t fours, uint32_t multipliers, int32_t offset,
                 uint32_t shift) {
   int32_t ma = (int16_t)(uint16_t)multipliers, mb = (int16_t)(uint16_t)(multipliers >> 16);
-  for (uint32_t i = 0; i < 4 * fours; i++) y[i] = (int8_t)dnnc_clamp((a[i] * ma + b[i] * mb + offset) >> shift, -128, 127);
+  for (uint32_t i = 0; i < 4 * fours; i++) {
+    y[i] = (int8_t)dnnc_clamp((a[i] * ma + b[i] * mb + offset) >> shift, -128, 127);
+  }
 }
 
 #endif

@@ -75,8 +75,8 @@ DNNC_NAKED static void split(entry_t *to DNNC_IN_ASM, const int8_t *a DNNC_IN_AS
       "bx lr\n");
 }
 
-/* Four channels of the job's pixels. */
-DNNC_NAKED static void make(const job_t *job DNNC_IN_ASM) {
+/* Four channels of the pixels of `count` jobs. */
+DNNC_NAKED static void make(const job_t *jobs DNNC_IN_ASM, uint32_t count DNNC_IN_ASM) {
 #define PAIRS                          \
       "ldm r0!, {r8-r11}\n"            \
       "ldm r1!, {r2, r3, r12, lr}\n"   \
@@ -86,7 +86,8 @@ DNNC_NAKED static void make(const job_t *job DNNC_IN_ASM) {
       "smlad r7, r11, lr, r7\n"
   /* on the stack: x 0, w 4, bias 8, multiplier 12, w_end 16, y 20, left 24, x_step 28, y_step 32, zero 36, shift 40 */
   __asm__ volatile(
-      "push {r4-r11, lr}\n"
+      "push {r0, r1, r4-r11, lr}\n"
+      "4:\n"
       "ldm r0, {r0-r10}\n"
       "push {r0-r10}\n"
       "1:\n"
@@ -128,7 +129,12 @@ DNNC_NAKED static void make(const job_t *job DNNC_IN_ASM) {
       "strd r0, r1, [sp, #20]\n"
       "bne 1b\n"
       "add sp, sp, #44\n"
-      "pop {r4-r11, pc}\n");
+      "ldrd r0, r1, [sp]\n"
+      "add r0, r0, #44\n"
+      "subs r1, r1, #1\n"
+      "strd r0, r1, [sp]\n"
+      "bne 4b\n"
+      "pop {r0, r1, r4-r11, pc}\n");
 #undef PAIRS
 }
 
@@ -143,16 +149,20 @@ static void split(entry_t *to, const int8_t *a, uint32_t next, uint32_t count, u
   }
 }
 
-static void make(const job_t *job) {
-  for (uint32_t j = 0; j < job->left; j++) {
-    const entry_t *x = job->x + j * (job->x_step / sizeof *x);
-    for (uint32_t c = 0; c < 4; c++) {
-      int32_t sum = job->bias[c];
-      for (uint32_t i = 0; i < (uint32_t)(job->w_end - job->w); i++) {
-        sum += x[i].pairs[2 * c] * job->w[i].pairs[2 * c] + x[i].pairs[2 * c + 1] * job->w[i].pairs[2 * c + 1];
-      }
-      int32_t code = job->zero + dnnc_rescale(sum, job->multiplier[c], job->left_shift);
-      job->y[j * job->y_step + c] = (int8_t)dnnc_clamp(code, -128, 127);
+static void make_one(const job_t *job, uint32_t j, uint32_t c) {
+  const entry_t *x = job->x + j * (job->x_step / sizeof *x);
+  int32_t sum = job->bias[c];
+  for (uint32_t i = 0; i < (uint32_t)(job->w_end - job->w); i++) {
+    sum += x[i].pairs[2 * c] * job->w[i].pairs[2 * c] + x[i].pairs[2 * c + 1] * job->w[i].pairs[2 * c + 1];
+  }
+  int32_t code = job->zero + dnnc_rescale(sum, job->multiplier[c], job->left_shift);
+  job->y[j * job->y_step + c] = (int8_t)dnnc_clamp(code, -128, 127);
+}
+
+static void make(const job_t *jobs, uint32_t count) {
+  for (; count; count--, jobs++) {
+    for (uint32_t j = 0; j < jobs->left; j++) {
+      for (uint32_t c = 0; c < 4; c++) make_one(jobs, j, c);
     }
   }
 }
@@ -204,40 +214,37 @@ typedef struct {
   int together;
 } tile_t;
 
-/* An input row, inside the image, into its slot of the ring. What lies left and right of it there stays zero points. */
-static void load(const dnnc_linear_t *layer, shape_t shape, const tile_t *tile, const int8_t *x, int8_t *words,
-                 entry_t *to) {
-  uint32_t stride = layer->in_stride, width = layer->in_w, left = (uint32_t)layer->pad_left + shape.odd;
-  const int8_t *from = x + tile->at[0];
-  if (!tile->together) {
-    for (uint32_t j = 0; j < width; j++, x += stride) {
-      for (uint32_t c = 0; c < tile->count; c++) words[4 * j + c] = x[tile->at[c]];
-    }
-    from = words;
-    stride = 4;
+/* Where an input row of the image lies in the ring: its first column pair, how many there are, and whether half a pair
+ * follows. What lies left and right of it stays zero points. */
+typedef struct {
+  entry_t *first;
+  uint32_t pairs;
+  int half;
+} span_t;
+
+static span_t span_of(const dnnc_linear_t *layer, shape_t shape, entry_t *ring) {
+  uint32_t begin = (layer->pad_left + shape.odd) / 2, room = shape.columns > begin ? shape.columns - begin : 0;
+  span_t span = {ring + begin * shape.rows, layer->in_w / 2u, 0};
+  if (span.pairs > room) span.pairs = room;
+  span.half = layer->in_w % 2 && span.pairs < room;
+  return span;
+}
+
+/* A row of scattered channels, four bytes a pixel. */
+static void gather(const dnnc_linear_t *layer, const tile_t *tile, const int8_t *x, int8_t *words) {
+  for (uint32_t j = layer->in_w; j; j--, x += layer->in_stride, words += 4) {
+    for (uint32_t c = 0; c < tile->count; c++) words[c] = x[tile->at[c]];
   }
-  uint32_t begin = left / 2, count = width / 2;
-  if (begin >= shape.columns) return;
-  to += begin * shape.rows;
-  if (count > shape.columns - begin) count = shape.columns - begin;
-  if (count) {
-    split(to, from, stride, count, 2 * stride, shape.rows * (uint32_t)sizeof *to);
-    from += count * 2 * stride;
-    to += count * shape.rows;
-  }
-  if (width % 2 && begin + count < shape.columns) {
-    for (uint32_t c = 0; c < 4; c++) to->pairs[2 * c] = from[c];
+}
+
+static void scatter(const dnnc_linear_t *layer, const tile_t *tile, const int8_t *held, int8_t *y) {
+  for (uint32_t j = layer->out_w; j; j--, y += layer->out_stride, held += 4) {
+    for (uint32_t c = 0; c < tile->count; c++) y[tile->at[c]] = held[c];
   }
 }
 
 static void fill(entry_t *to, uint32_t count, uint32_t step, entry_t value) {
   for (; count; count--, to += step) *to = value;
-}
-
-static void scatter(const dnnc_linear_t *layer, const tile_t *tile, const int8_t *held, int8_t *y) {
-  for (uint32_t j = 0; j < layer->out_w; j++, y += layer->out_stride, held += 4) {
-    for (uint32_t c = 0; c < tile->count; c++) y[tile->at[c]] = held[c];
-  }
 }
 
 /* The scratch: the taps | for each turn of the ring, for each phase, a window of weights | the ring, and two entries
@@ -246,67 +253,80 @@ static void scatter(const dnnc_linear_t *layer, const tile_t *tile, const int8_t
 void dnnc_smlad_depthwise(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, void *scratch,
                           dnnc_smlad_unpack_t *unpack, uint32_t taps_bytes) {
   shape_t shape = shape_of(layer);
-  uint32_t turns = layer->out_h < shape.rows ? layer->out_h : shape.rows, turn_size = shape.padded * shape.phases;
-  uint32_t out_row = (uint32_t)layer->out_w * layer->out_stride, in_row = (uint32_t)layer->in_w * layer->in_stride;
-  uint32_t pixels = (layer->out_w + shape.phases - 1) / shape.phases;
+  int32_t rows = (int32_t)shape.rows, in_h = layer->in_h, stride_h = layer->stride_h;
+  uint32_t out_h = layer->out_h, out_w = layer->out_w, turns = out_h < shape.rows ? out_h : shape.rows;
+  uint32_t out_row = out_w * layer->out_stride, in_row = (uint32_t)layer->in_w * layer->in_stride;
+  uint32_t column_bytes = shape.rows * (uint32_t)sizeof(entry_t), count = shape.phases == 2 && out_w > 1 ? 2 : 1;
   int8_t *taps = scratch;
   entry_t *windows = (entry_t *)(void *)(taps + taps_bytes);
-  entry_t *ring = windows + turns * turn_size;
+  entry_t *ring = windows + turns * shape.phases * shape.padded;
   uint32_t ring_size = shape.columns * shape.rows + 2;
   int8_t *words = (int8_t *)(ring + ring_size), *held = words + 4u * layer->in_w;
   const uint32_t *packed = layer->weights;
+  span_t span = span_of(layer, shape, ring);
   entry_t outside;
-  job_t job;
+  job_t jobs[2];
   for (uint32_t c = 0; c < 8; c++) outside.pairs[c] = layer->in_zero;
   fill(ring, ring_size, 1, outside);
-  job.bias = layer->bias;
-  job.multiplier = layer->multiplier;
-  job.x_step = shape.phases * layer->stride_w / 2 * shape.rows * (uint32_t)sizeof *ring;
-  job.zero = layer->out_zero;
-  job.left_shift = layer->left_shift;
-  for (uint32_t o = 0; o < layer->out_c; o += 4, job.bias += 4, job.multiplier += 4) {
+  for (uint32_t o = 0; o < layer->out_c; o += 4) {
     tile_t tile = {layer->out_c - o < 4u ? layer->out_c - o : 4u, {0, 0, 0, 0}, 0};
     for (uint32_t c = 0; c < tile.count; c++) tile.at[c] = layer->channels ? layer->channels[o + c] : (uint16_t)(o + c);
     tile.together = tile.count == 4 && !layer->channels;
     packed = unpack(taps, packed, layer->kernel_h * (uint32_t)layer->kernel_w);
     place(layer, shape, taps, windows);
-    uint32_t stride = tile.together ? layer->out_stride : 4;
-    job.y_step = shape.phases * stride;
+    uint32_t in_stride = tile.together ? layer->in_stride : 4, out_stride = tile.together ? layer->out_stride : 4;
+    for (uint32_t phase = 0; phase < count; phase++) {
+      job_t *job = &jobs[phase];
+      job->x = ring + (phase * layer->stride_w + shape.odd) / 2 * shape.rows;
+      job->bias = layer->bias + o;
+      job->multiplier = layer->multiplier + o;
+      job->left = (out_w + (phase ? 0 : shape.phases - 1)) / shape.phases;
+      job->x_step = shape.phases * layer->stride_w / 2 * column_bytes;
+      job->y_step = shape.phases * out_stride;
+      job->zero = layer->out_zero;
+      job->left_shift = layer->left_shift;
+    }
     int32_t top = -(int32_t)layer->pad_top, next = top; /* the next input row to load */
-    uint32_t next_slot = 0, slot = 0, at_turn = 0;
+    uint32_t next_slot = 0, slot = 0;
+    const entry_t *turned = windows, *turned_end = windows + shape.rows * shape.phases * shape.padded;
+    const int8_t *from = x + tile.at[0]; /* of row 0 */
     int8_t *to = y;
-    for (uint32_t i = 0; i < layer->out_h; i++, top += layer->stride_h, to += out_row) {
-      for (; next < top + (int32_t)shape.rows; next++) {
-        if ((uint32_t)next >= layer->in_h) {
+    for (uint32_t i = 0; i < out_h; i++, top += stride_h, to += out_row) {
+      for (; next < top + rows; next++) {
+        if (next < 0 || next >= in_h) {
           fill(ring + next_slot, shape.columns, shape.rows, outside);
         } else if (next >= top) {
-          load(layer, shape, &tile, x + (uint32_t)next * in_row, words, ring + next_slot);
+          const int8_t *row = from + (uint32_t)next * in_row;
+          entry_t *at = span.first + next_slot;
+          if (!tile.together) {
+            gather(layer, &tile, row - tile.at[0], words);
+            row = words;
+          }
+          if (span.pairs) split(at, row, in_stride, span.pairs, 2 * in_stride, column_bytes);
+          if (span.half) {
+            row += span.pairs * 2 * in_stride;
+            at += span.pairs * shape.rows;
+            for (uint32_t c = 0; c < 4; c++) at->pairs[2 * c] = row[c];
+          }
         }
         if (++next_slot == shape.rows) next_slot = 0;
       }
-      entry_t *turned = windows + at_turn * turn_size;
-      if (i && i < turns) turn(shape, windows, slot, turned);
-      job.x = ring;
-      job.w = turned;
-      job.w_end = turned + shape.padded;
-      job.y = tile.together ? to + o : held;
-      job.left = pixels;
-      make(&job);
-      if (shape.phases == 2 && layer->out_w > 1) {
-        job.x += (layer->stride_w + shape.odd) / 2 * shape.rows;
-        job.w = job.w_end;
-        job.w_end += shape.padded;
-        job.y += stride;
-        job.left = layer->out_w / 2u;
-        make(&job);
+      if (i && i < turns) turn(shape, windows, slot, windows + (turned - windows));
+      int8_t *pixel = tile.together ? to + o : held;
+      for (uint32_t phase = 0; phase < count; phase++) {
+        jobs[phase].y = pixel + phase * out_stride;
+        jobs[phase].w = turned + phase * shape.padded;
+        jobs[phase].w_end = jobs[phase].w + shape.padded;
       }
+      make(jobs, count);
       if (!tile.together) {
-        dnnc_smlad_clamp(layer->lo, layer->hi, held, 4u * layer->out_w);
+        dnnc_smlad_clamp(layer->lo, layer->hi, held, 4 * out_w);
         scatter(layer, &tile, held, to);
       }
-      if (++at_turn == shape.rows) at_turn = 0;
-      for (slot += layer->stride_h; slot >= shape.rows;) slot -= shape.rows;
+      turned += shape.phases * shape.padded;
+      if (turned == turned_end) turned = windows;
+      for (slot += (uint32_t)stride_h; slot >= shape.rows;) slot -= shape.rows;
     }
   }
-  if (!layer->channels) dnnc_smlad_clamp(layer->lo, layer->hi, y, (uint32_t)layer->out_h * out_row);
+  if (!layer->channels) dnnc_smlad_clamp(layer->lo, layer->hi, y, out_h * out_row);
 }
