@@ -2,13 +2,24 @@
  *
  * A block is DNNC_BLOCK_WORDS words and holds DNNC_BLOCK_K weights of each of the four channels of a tile.
  * DNNC_BLOCK(w) expands to DNNC_FOUR(j, p0, p1, p2, p3) for each of its k-pairs j: in p0..p3 the pair of channels 0..3
- * lies at bit 0 and at bit 16. DNNC_LOW and DNNC_HIGH read the two fields of such a p.
+ * lies at bit 0 and at bit 16 (or, where bytes are loaded, p points at them). DNNC_LOW and DNNC_HIGH read the two fields of such a p.
  * weight = DNNC_FACTOR * field - DNNC_OFFSET.
  */
 #ifndef DNNC_DECODE_H
 #define DNNC_DECODE_H
 
-#if DNNC_BITS == 8
+/* Bytes are loaded one by one where a load extends the sign for nothing; Thumb-1 takes them out of words. */
+#if defined(__BYTE_ORDER__) && !defined(__arm__)
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define DNNC_BYTES
+#endif
+#endif
+
+#if DNNC_BITS == 8 && defined(DNNC_BYTES)
+#define DNNC_OFFSET 0
+#define DNNC_LOW(p) ((int32_t)*(p))
+#define DNNC_HIGH(p) ((int32_t)(p)[2])
+#elif DNNC_BITS == 8
 #define DNNC_OFFSET 0
 #define DNNC_LOW(p) ((int32_t)(int8_t)(uint8_t)(p))
 #define DNNC_HIGH(p) ((int32_t)(int8_t)(uint8_t)((p) >> 16))
@@ -70,7 +81,15 @@
 #elif DNNC_BITS == 8
 #define DNNC_BLOCK_K 2u
 #define DNNC_BLOCK_WORDS 2u
+#ifdef DNNC_BYTES
+#define DNNC_BLOCK(w)                      \
+  {                                        \
+    const int8_t *b = (const int8_t *)(w); \
+    DNNC_FOUR(0, b, b + 1, b + 4, b + 5)   \
+  }
+#else
 #define DNNC_BLOCK(w) DNNC_FOUR(0, (w)[0], (w)[0] >> 8, (w)[1], (w)[1] >> 8)
+#endif
 #else
 #error "DNNC_BITS must be 1, 2, 3, 4, 5, 6 or 8"
 #endif

@@ -179,7 +179,9 @@ static inline int32_t dnnc_rescale(int32_t acc, int32_t m, unsigned l) {
   int32_t middle = value_lo * m_hi + (cross & 0xffff);
   return value_hi * m_hi + (cross >> 16) + (((middle >> 15) + 1) >> 1);
 #else
-  return (int32_t)(((int64_t)value * m + INT64_C(0x80000000)) >> 32);
+  /* Adding one half and dropping the low word is adding that word's top bit to the high word. */
+  int64_t product = (int64_t)value * m;
+  return (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31);
 #endif
 }
 

@@ -6,15 +6,19 @@ void DNNC_KERNEL(const dnnc_mul_t *layer, const DNNC_X *a, const DNNC_X2 *b, DNN
 void DNNC_KERNEL(const dnnc_mul_t *layer, const DNNC_X *a, const DNNC_X2 *b, DNNC_Y *y, void *scratch) {
   (void)scratch;
   const uint32_t *size = layer->size, *sa = layer->stride_a, *sb = layer->stride_b;
+  const uint32_t step_a = sa[3], step_b = sb[3];
+  int32_t zero_a = layer->zero_a, zero_b = layer->zero_b, zero_y = layer->zero_y, lo = layer->lo, hi = layer->hi;
+  int32_t multiplier = layer->multiplier;
+  unsigned left_shift = layer->left_shift;
   for (uint32_t i = 0; i < size[0]; i++) {
     for (uint32_t j = 0; j < size[1]; j++) {
       for (uint32_t k = 0; k < size[2]; k++) {
         const DNNC_X *from_a = a + i * sa[0] + j * sa[1] + k * sa[2];
         const DNNC_X2 *from_b = b + i * sb[0] + j * sb[1] + k * sb[2];
-        for (uint32_t n = size[3]; n; n--, from_a += sa[3], from_b += sb[3]) {
-          int32_t product = (*from_a - layer->zero_a) * (*from_b - layer->zero_b);
-          int32_t scaled = dnnc_rescale(product, layer->multiplier, layer->left_shift);
-          *y++ = (DNNC_Y)dnnc_clamp(scaled + layer->zero_y, layer->lo, layer->hi);
+        for (uint32_t n = size[3]; n; n--, from_a += step_a, from_b += step_b) {
+          int32_t product = (*from_a - zero_a) * (*from_b - zero_b);
+          int32_t scaled = dnnc_rescale(product, multiplier, left_shift);
+          *y++ = (DNNC_Y)dnnc_clamp(scaled + zero_y, lo, hi);
         }
       }
     }
