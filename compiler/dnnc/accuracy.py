@@ -60,7 +60,8 @@ def classes_of(output: Array) -> NDArray[np.int64] | None:
         return None
     # Axes of one element between batch and classes say nothing: [N, 1, 1, 10] has one answer a sample.
     positions = tuple(size for size in output.shape[1:-1] if size != 1)
-    return output.argmax(axis=-1).astype(np.int64).reshape(len(output), *positions)
+    classes: NDArray[np.int64] = output.argmax(axis=-1).astype(np.int64)
+    return classes.reshape(len(output), *positions)
 
 
 def layer_sqnr_db(float_graph: Graph, integer_graph: Graph, dataset: Dataset) -> dict[str, float | None]:
