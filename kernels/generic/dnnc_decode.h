@@ -2,8 +2,8 @@
  *
  * A block is DNNC_BLOCK_WORDS words and holds DNNC_BLOCK_K weights of each of the four channels of a tile.
  * DNNC_BLOCK(w) expands to DNNC_FOUR(j, p0, p1, p2, p3) for each of its k-pairs j: in p0..p3 the pair of channels 0..3
- * lies at bit 0 and at bit 16 (or, where bytes are loaded, p points at them). DNNC_LOW and DNNC_HIGH read the two fields of such a p.
- * weight = DNNC_FACTOR * field - DNNC_OFFSET.
+ * lies at bit 0 and at bit 16 (or, where bytes are loaded, p points at them). DNNC_LOW and DNNC_HIGH read the two
+ * fields of such a p. weight = DNNC_FACTOR * field - DNNC_OFFSET.
  */
 #ifndef DNNC_DECODE_H
 #define DNNC_DECODE_H
