@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from dnnc.frontend.names import clean
 from dnnc.frontend.onnx.reader import concrete_shapes
 from dnnc.frontend.onnx.source import SourceModel
@@ -16,4 +18,5 @@ from dnnc.ir.types import Shape
 def build(model: SourceModel, input_shapes: Mapping[str, Shape], name: str | None = None) -> Graph:
     """The model as a graph. Raises ModelError, UnsupportedError."""
     shapes = concrete_shapes(model, input_shapes)
-    return simplify(translate(model, shapes, clean(name or model.name, "model"))).verify()
+    with np.errstate(all="ignore"):  # what is not finite in the end is found and named in the end
+        return simplify(translate(model, shapes, clean(name or model.name, "model"))).verify()

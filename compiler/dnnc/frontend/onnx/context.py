@@ -94,7 +94,10 @@ class Context:
 
     def integers(self, name: str, what: str) -> tuple[int, ...]:
         """A constant's elements as Python integers."""
-        return tuple(int(v) for v in np.ravel(self.need_const(name, what)))
+        array = self.need_const(name, what)
+        if array.dtype.kind not in "iu":
+            raise ModelError(f"its {what} are {array.dtype}, not integers")
+        return tuple(int(v) for v in array.ravel())
 
     def view(self, name: str) -> View:
         """A computed tensor; a constant becomes a Constant node."""
@@ -113,7 +116,7 @@ class Context:
 
     def _phantom(self, name: str, unknown: Unknown) -> View:
         """A value without a node in place of one that is not supported: the graph is lost, but the search goes on."""
-        if unknown.shape is None or prod(unknown.shape) < 1:
+        if unknown.shape is None or not 1 <= prod(unknown.shape) < MAX_ELEMENTS:
             raise Blocked
         shape = unknown.shape[1:] if unknown.shape[:1] == (1,) else unknown.shape
         value = self.names.unique(name, "unsupported")
@@ -134,6 +137,8 @@ class Context:
 
     def shape(self, name: str) -> Shape:
         """The ONNX shape of any tensor."""
+        if name not in self.tensors:
+            raise NotSupported("an input that it needs is left out")
         found = self.known_shape(name)
         if found is None:
             raise Blocked
@@ -270,7 +275,8 @@ class Context:
             value = self.arrange(view, order, sizes)
             place = {a: i for i, a in enumerate(order)}
             view = View(value, sizes, tuple(tuple(place[a] for a in group) for group in view.axes))
-        for axis in axes:
+        # Merging first: it may swallow atoms of size 1, so these are handed out last.
+        for axis in sorted(axes, key=lambda i: -len(view.solid(view.axes[i]))):
             view = _one_atom(view, axis)
         return replace(view, value=self.reshape(view.value, view.atoms))
 

@@ -8,6 +8,7 @@ from math import isfinite, prod
 
 import numpy as np
 
+from dnnc.errors import ModelError
 from dnnc.frontend.onnx import view as views
 from dnnc.frontend.onnx.context import Context
 from dnnc.frontend.onnx.source import Array, Const, NotSupported, SourceNode
@@ -83,6 +84,8 @@ def affine(
 ) -> View:
     """view * scale + shift for constants that broadcast to it: per channel, or else with whole constant tensors."""
     scale, shift = _uniform(np.asarray(scale, np.float64)), _uniform(np.asarray(shift, np.float64))
+    if not (fits(view, scale) and fits(view, shift)):
+        raise ModelError(f"constants of shapes {scale.shape} and {shift.shape} do not fit a tensor of {view.shape}")
     view, (scale, shift) = spread(context, view, [scale, shift])
     shape = context.types[view.value].shape
     if all(prod(a.shape[:-1]) == 1 for a in (scale, shift)):
@@ -308,6 +311,9 @@ def extremum(context: Context, node: SourceNode) -> None:
     computed = [name for name in node.inputs if context.const(name) is None]
     if len(computed) != 1 or any(c.size != 1 for c in constants):
         raise NotSupported("it compares tensors; only one tensor with scalar constants is supported")
+    if not constants:
+        passing(context, node)
+        return
     values = [float(c.reshape(-1)[0]) for c in constants]
     low, high = (max(values), np.inf) if node.op == "Max" else (-np.inf, min(values))
     context.set(node.outputs[0], limit(context, context.view(computed[0]), low, high))

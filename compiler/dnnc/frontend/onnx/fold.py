@@ -34,13 +34,15 @@ def fold(node: SourceNode, values: Sequence[Array | None]) -> list[Array]:
     """The outputs of a node of constant inputs (None: left out). Raises ModelError where it cannot be computed."""
     if node.op not in FOLDABLE or any(isinstance(v, Subgraph) for v in node.attributes.values()):
         raise NotSupported("its inputs are constant, but dnnc cannot compute it at compile time")
-    proto = _proto(node)
     feeds = {name: value for name, value in zip(node.inputs, values, strict=True) if name and value is not None}
-    _check_size(node, proto, feeds)
     try:
+        proto = _proto(node)
+        _check_size(node, proto, feeds)
         with np.errstate(all="ignore"):
             evaluator = ReferenceEvaluator(proto, opsets={node.domain: node.opset, "": node.opset})
             results = evaluator.run(None, feeds)
+    except ModelError:
+        raise
     except Exception as error:  # the reference implementation raises whatever numpy raises on shapes that do not fit
         raise ModelError(f"its constant inputs do not fit it: {_first_line(error)}") from error
     arrays = [np.asarray(r) for r in results]
@@ -53,16 +55,19 @@ def infer_shapes(
     node: SourceNode, shapes: Sequence[Shape | None], values: Sequence[Array | None]
 ) -> list[Shape | None]:
     """ONNX shapes of the outputs of any node of float inputs, as far as onnx knows them."""
-    named = zip(node.inputs, shapes, values, strict=True)
-    types = {
-        name: helper.make_tensor_type_proto(
-            onnx.TensorProto.FLOAT if value is None else helper.np_dtype_to_tensor_dtype(value.dtype), shape
-        )
-        for name, shape, value in named
-        if name and shape is not None
-    }
-    data = {name: value for name, value in zip(node.inputs, values, strict=True) if name and value is not None}
-    inferred = _infer(node, _proto(node), types, data)
+    types: dict[str, Any] = {}
+    data: dict[str, Array] = {}
+    for name, shape, value in zip(node.inputs, shapes, values, strict=True):
+        if name and shape is not None:
+            kind = onnx.TensorProto.FLOAT if value is None else helper.np_dtype_to_tensor_dtype(value.dtype)
+            types[name] = helper.make_tensor_type_proto(kind, shape)
+        if name and value is not None:
+            data[name] = value
+    try:
+        proto = _proto(node)
+    except Exception:  # attributes that onnx cannot hold: then nothing is known
+        return [None] * len(node.outputs)
+    inferred = _infer(node, proto, types, data)
     return [_static(inferred.get(name)) for name in node.outputs]
 
 

@@ -64,6 +64,7 @@ def check(model: onnx.ModelProto, what: str, name: str, folder: Path | None) -> 
     if model.functions:
         model = _inlined(model, what)
     graph = model.graph
+    _check_text(graph, what)
     if graph.sparse_initializer:
         raise ModelError(f"{what} has sparse initialisers, which are not supported")
     _distinct((i.name for i in graph.initializer), f"initialiser of {what}")
@@ -75,8 +76,8 @@ def check(model: onnx.ModelProto, what: str, name: str, folder: Path | None) -> 
     _distinct((i.name for i in inputs), f"input of {what}")
     nodes = [_node(n, index, opsets, folder) for index, n in enumerate(graph.node)]
     outputs = [o.name for o in graph.output]
-    if not outputs:
-        raise ModelError(f"{what} has no outputs")
+    if not outputs or "" in outputs:
+        raise ModelError(f"{what} has no outputs, or one without a name")
     _distinct(outputs, f"output of {what}")
     known = {"", *constants, *(i.name for i in inputs)}
     ordered = _sorted(nodes, known)
@@ -139,12 +140,26 @@ def _show(shape: Sequence[Dim]) -> str:
 
 
 def _opsets(model: onnx.ModelProto, what: str) -> dict[str, int]:
+    if not all(isinstance(o.domain, str) for o in model.opset_import):
+        raise ModelError(f"{what} is damaged: it holds names that are no UTF-8 text")
     opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
     if "" not in opsets:
         raise ModelError(f"{what} does not say which opset of ONNX it uses")
     if not OPSETS[0] <= opsets[""] <= OPSETS[1]:
         raise ModelError(f"{what} uses opset {opsets['']}; {OPSETS[0]} to {OPSETS[1]} are supported")
     return opsets
+
+
+def _check_text(graph: onnx.GraphProto, what: str) -> None:
+    """protobuf hands out what is no text as bytes: names like that are damage."""
+    names: list[Any] = [*(t.name for t in graph.initializer), *(o.name for o in graph.output)]
+    names += [e.value for t in graph.initializer for e in t.external_data]
+    for value in graph.input:
+        names += [value.name, *(d.dim_param for d in value.type.tensor_type.shape.dim)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    if not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{what} is damaged: it holds names that are no UTF-8 text")
 
 
 def _distinct(names: Iterable[str], what: str) -> None:

@@ -33,7 +33,7 @@ def reduce(context: Context, node: SourceNode) -> None:
     view = _reduced(context, node.op, view, axes)
     if node.op == "ReduceSum":
         view = affine(context, view, np.asarray(float(count)), np.zeros(()))
-    if not node.attribute("keepdims", 1):
+    if node.attribute("keepdims", 1) != 1:
         view = replace(view, axes=tuple(g for i, g in enumerate(view.axes) if i not in axes))
     context.set(node.outputs[0], view)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dnnc.errors import ModelError
 
 Array = NDArray[Any]
 Dim = int | str
@@ -39,9 +42,21 @@ class SourceNode:
     opset: int
 
     def attribute(self, name: str, default: T) -> T:
-        """An attribute's value (ints and floats as tuples, strings as str, tensors as arrays), or the default."""
-        value: T = self.attributes.get(name, default)
-        return value
+        """An attribute's value (ints and floats as tuples, strings as str), or the default.
+
+        Raises ModelError where the value is of another type than the default.
+        """
+        value: Any = self.attributes.get(name, default)
+        if isinstance(default, float) and isinstance(value, int):
+            value = float(value)
+        fits = isinstance(value, type(default)) and not (isinstance(value, float) and not isfinite(value))
+        if isinstance(value, tuple) and isinstance(default, tuple):
+            kind = type(default[0]) if default else int
+            fits = all(isinstance(v, kind) for v in value)
+        if not fits:
+            raise ModelError(f"its attribute '{name}' is {str(value)[:80]}, which is no {type(default).__name__}")
+        result: T = value
+        return result
 
     def ints(self, name: str) -> tuple[int, ...]:
         """An attribute that is a list of integers, () where it is left out."""

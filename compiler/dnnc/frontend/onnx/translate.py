@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dnnc.errors import ModelError, Unsupported, UnsupportedError
+from dnnc.frontend.names import clean
 from dnnc.frontend.onnx.context import Blocked, Codes, Context, Unknown, place_units
 from dnnc.frontend.onnx.fold import fold, infer_shapes
 from dnnc.frontend.onnx.source import Const, NotSupported, SourceModel, SourceNode
@@ -112,6 +113,9 @@ def _translate_node(context: Context, node: SourceNode) -> None:
     if handler is None:
         raise NotSupported("dnnc has no such operation")
     handler(context, node)
+    missing = [name for name in node.outputs if name and name not in context.tensors]
+    if missing:
+        raise NotSupported(f"its output '{clean(missing[0], '?')}'")
 
 
 def _spoil(context: Context, node: SourceNode) -> None:
@@ -156,7 +160,6 @@ def _place(context: Context, view: View) -> tuple[str, tuple[int, ...]]:
     ranked = sorted(solid, key=lambda i: sample.solid(sample.axes[i])[0])
     memory = [a for i in ranked for a in sample.solid(sample.axes[i])]
     if memory != sorted(memory):
-        sample = context.natural(sample)
-        return sample.value, tuple(range(len(sample.axes)))
+        return context.arrange(sample, sample.order, sample.shape), tuple(range(len(sample.axes)))
     perm = place_units(sample.shape, tuple(ranked), current)
     return context.reshape(sample.value, tuple(sample.shape[p] for p in perm)), perm

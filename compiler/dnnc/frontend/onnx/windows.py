@@ -7,6 +7,7 @@ from math import ceil, floor, prod
 
 import numpy as np
 
+from dnnc.errors import ModelError
 from dnnc.frontend.onnx import view as views
 from dnnc.frontend.onnx.context import Context
 from dnnc.frontend.onnx.elementwise import affine
@@ -16,6 +17,9 @@ from dnnc.ir.types import Shape
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.movement import Resize
 from dnnc.ops.pool import AvgPool2D, MaxPool2D
+
+#: The longest side of a resized image.
+MAX_SIDE = 2**16
 
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]
@@ -124,7 +128,7 @@ def pool(context: Context, node: SourceNode) -> None:
     if any(p >= d * (k - 1) + 1 for p, k, d in zip(padding, kernel * 2, dilation * 2, strict=True)):
         raise NotSupported(f"pads {padding} as large as its window {kernel}")
     overhang = (0, 0)
-    if node.attribute("ceil_mode", 0) and node.attribute("auto_pad", "NOTSET") in ("", "NOTSET"):
+    if node.attribute("ceil_mode", 0) == 1 and node.attribute("auto_pad", "NOTSET") in ("", "NOTSET"):
         overhang = _ceil_overhang(size, kernel, stride, dilation, padding)
     op: Op
     if node.op == "MaxPool":
@@ -153,8 +157,14 @@ def batch_norm(context: Context, node: SourceNode) -> None:
         context.need_const(node.input(i + 1), what).astype(np.float64)
         for i, what in enumerate(("scale", "bias", "mean", "variance"))
     )
-    factor = scale / np.sqrt(variance + node.attribute("epsilon", 1e-5))
     tensor = context.view(node.input(0))
+    channels = tensor.shape[1:2] or (0,)
+    if any(v.shape != channels for v in (scale, bias, mean, variance)):
+        raise ModelError(f"its parameters do not fit the channels of {tensor.shape}")
+    spread = variance + node.attribute("epsilon", 1e-5)
+    if spread.min() <= 0:
+        raise ModelError(f"the variance of channel {int(spread.argmin())} is {variance.min()}")
+    factor = scale / np.sqrt(spread)
     if len(tensor.axes) in (3, 4):
         value = context.image(tensor)
         tensor = views.image(value, context.types[value].shape, len(tensor.axes))
@@ -171,6 +181,8 @@ def resize(context: Context, node: SourceNode) -> None:
         raise NotSupported(f"mode '{mode}'; only nearest is supported")
     tensor = context.view(node.input(0))
     rank = len(tensor.axes)
+    if rank not in (3, 4):
+        raise NotSupported(f"an input of shape {tensor.shape}; signals (rank 3) and images (rank 4) are supported")
     scales, sizes = _factors(context, node, tensor.shape)
     if any(scale != 1 or sizes[i] != tensor.shape[i] for i, scale in enumerate(scales) if i < 2):
         raise NotSupported("it resizes the batch or the channels")
@@ -192,24 +204,24 @@ def _factors(context: Context, node: SourceNode, shape: Shape) -> tuple[list[flo
     axes = [a % len(shape) for a in node.attribute("axes", tuple(range(len(shape))))]
     scales, sizes = [1.0] * len(shape), list(shape)
     if "scales" in node.attributes:
-        given[0] = np.asarray(node.attributes["scales"])
+        given[0] = np.asarray(node.attribute("scales", (1.0,)))
     if given[0].size:
         if given[0].size != len(axes):
             raise NotSupported(f"{given[0].size} scales for {len(axes)} axes")
         for axis, scale in zip(axes, given[0].ravel(), strict=True):
             scales[axis] = float(scale)
-            if not 0 < scales[axis] * shape[axis] < MAX_ELEMENTS:
+            if not 0.0 < scales[axis] * shape[axis] < MAX_ELEMENTS:
                 raise NotSupported(f"the scale {scales[axis]}")
             sizes[axis] = floor(shape[axis] * np.float32(scale))
     elif len(given) > 1 and given[1].size == len(axes):
         if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
             raise NotSupported("keep_aspect_ratio_policy")
         for axis, size in zip(axes, given[1].ravel(), strict=True):
-            sizes[axis] = int(size)
+            sizes[axis] = int(size) if np.isfinite(size) else 0
             scales[axis] = sizes[axis] / shape[axis]
     else:
         raise NotSupported("neither scales nor sizes")
-    if min(sizes) < 1 or prod(sizes) >= MAX_ELEMENTS:
+    if min(sizes) < 1 or max(sizes) > MAX_SIDE or prod(sizes) >= MAX_ELEMENTS:
         raise NotSupported(f"an output of the shape {tuple(sizes)}")
     return scales, sizes
 
