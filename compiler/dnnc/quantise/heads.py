@@ -44,9 +44,9 @@ def heads(graph: Graph, labelled: bool) -> tuple[Head, ...]:
 
 def head(graph: Graph, value: str) -> Head:
     """The head behind an output value: the logits in front of a Softmax, or the value itself."""
-    node, inner = graph.by_name.get(value), value
+    node = graph.by_name.get(value)
     while node is not None and isinstance(node.op, Reshape):
-        inner, node = node.inputs[0], graph.by_name.get(node.inputs[0])
+        node = graph.by_name.get(node.inputs[0])
     return Head(node.inputs[0], True) if node is not None and isinstance(node.op, Softmax) else Head(value, False)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,20 +37,18 @@ class Menu:
         """The widths that lose least when the packed weights (and the channel maps that mixed layers need) may take
         `budget_bytes`; None: too few.
         """
+        by_layer = self._choose_layers(budget_bytes)
         if not self.by_channel:
-            costs = [[weight_bytes(n, self._all(n, b)) for b in self.widths] for n in self.nodes]
-            return self._choose(costs, budget_bytes)
+            return by_layer
         costs = [[int(channel_bytes(n, b)) for b in self.widths] for n in self.nodes]
-        # Tiles that mixed widths leave unfilled are not the choice of any one channel: take them off the budget.
-        budget = budget_bytes
-        while True:
+        # Channel maps, and tiles that mixed widths leave unfilled, are not the choice of any one channel: the search is
+        # told a smaller budget until they fit as well.
+        budget, found = budget_bytes, self._choose(costs, budget_bytes)
+        while found is not None and (excess := self.stored_bytes(found) - budget_bytes) > 0:
+            budget -= max(excess // 4, 4)
             found = self._choose(costs, budget)
-            if found is None:
-                return self._uniform_within(budget_bytes)
-            excess = self.stored_bytes(found) - budget_bytes
-            if excess <= 0:
-                return found
-            budget -= excess
+        options = [b for b in (found, by_layer) if b is not None]
+        return min(options, key=lambda b: sum(self.loss(b).values())) if options else None
 
     def stored_bytes(self, bits: dict[str, NDArray[np.uint8]]) -> int:
         """Bytes of the packed weights, and of the channel maps of layers of several widths."""
@@ -69,9 +67,9 @@ class Menu:
             found[name] = float(table[np.arange(len(table)), columns].sum())
         return found
 
-    def _uniform_within(self, budget_bytes: int) -> dict[str, NDArray[np.uint8]] | None:
-        smallest = self.uniform(self.widths[0])
-        return smallest if self.stored_bytes(smallest) <= budget_bytes else None
+    def _choose_layers(self, budget_bytes: int) -> dict[str, NDArray[np.uint8]] | None:
+        costs = [[weight_bytes(n, self._all(n, b)) for b in self.widths] for n in self.nodes]
+        return replace(self, by_channel=False)._choose(costs, budget_bytes)
 
     def _all(self, node: Node, width: int) -> NDArray[np.uint8]:
         return np.full(len(node.params["weight"]), width, np.uint8)

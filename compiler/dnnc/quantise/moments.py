@@ -14,7 +14,7 @@ from dnnc.ops.conv import Conv2D
 _ROWS_PER_WEIGHT = 4
 _ROWS = (4096, 9216)
 #: Beyond this many weights an output channel only the diagonal is kept.
-MAX_FULL = 4096
+MAX_FULL = 2560
 #: Added to the covariance's diagonal, as a share of its mean: directions not seen must not be free.
 DAMPING = 0.01
 

@@ -14,9 +14,10 @@ from dnnc.ops.pointwise import Pointwise
 
 Array = NDArray[Any]
 
-#: Shares of the range that are tried; the error is smooth in them, so a coarse grid and one refinement suffice.
-_COARSE = np.linspace(0.2, 1.0, 33)
-_FINE = np.linspace(-0.02, 0.02, 9)
+#: Limits that are tried, as shares of the largest magnitude; then changes of either end, as shares of the range, finer
+#: and finer: the error is smooth in them.
+_COARSE = np.geomspace(0.04, 1.0, 40)
+_FINE = (np.linspace(-0.06, 0.06, 7), np.linspace(-0.015, 0.015, 7))
 #: Exponents below the one that covers the whole range that are tried for power-of-two scales.
 _SHORTER = 4
 
@@ -50,19 +51,17 @@ def choose_quant(samples: Array, lo: float, hi: float, bits: int, power_of_two: 
     lo, hi = min(float(lo), 0.0), max(float(hi), 0.0)
     if hi - lo < 1e-30:
         return Quant(bits, 2.0 ** (1 - bits), 0)
-    # The tails count even where the sample missed them.
-    values = torch.tensor(np.concatenate([np.ravel(samples), [lo, hi]]), dtype=torch.float64)
+    values = torch.tensor(np.ravel(samples), dtype=torch.float64)
     if power_of_two:
         return _best(values, _shift_candidates(lo, hi, bits))
-    best = _best(values, [_covering(lo * f, hi * f, bits) for f in _COARSE])
-    near = [
-        _covering(
-            max(lo, min(best.real_lo + a * (hi - lo), 0.0)), min(hi, max(best.real_hi + b * (hi - lo), 0.0)), bits
-        )
-        for a in _FINE
-        for b in _FINE
-    ]
-    return _best(values, [best, *near])
+    reach = max(-lo, hi)
+    best = _best(values, [_covering(max(lo, -f * reach), min(hi, f * reach), bits) for f in reversed(_COARSE)])
+    for steps in _FINE:
+        span = best.real_hi - best.real_lo
+        ends = [(max(lo, min(best.real_lo + a * span, 0.0)), min(hi, max(best.real_hi + b * span, 0.0)))
+                for a in steps for b in steps]  # fmt: skip
+        best = _best(values, [best, *(_covering(a, b, bits) for a, b in dict.fromkeys(ends))])
+    return best
 
 
 def _covering(lo: float, hi: float, bits: int) -> Quant:
@@ -70,7 +69,7 @@ def _covering(lo: float, hi: float, bits: int) -> Quant:
     scale = span / (2**bits - 1)
     lowest = -(2 ** (bits - 1))
     zero_point = int(np.clip(np.floor(lowest - lo / scale + 0.5), lowest, -lowest - 1))
-    return Quant(bits, scale, zero_point)
+    return Quant(bits, float(scale), zero_point)
 
 
 def _shift_candidates(lo: float, hi: float, bits: int) -> list[Quant]:

@@ -75,7 +75,7 @@ def tie(graph: Graph, keep_prescribed: bool = True) -> Ties:
                 declare(name, bridge.type, wanted)
                 value = name
             inputs.append(value)
-        nodes.append(replace(node, inputs=tuple(inputs)))
+        nodes.append(node if tuple(inputs) == node.inputs else replace(node, inputs=tuple(inputs)))
         declare(node.name, node.type, wanted)
         for value in inputs:
             representative = root(value)
