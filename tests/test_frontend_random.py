@@ -12,8 +12,6 @@ import pytest
 from against_onnx import check_against_onnxruntime
 from models import ModelBuilder
 
-pytestmark = pytest.mark.quick
-
 Shape = tuple[int, ...]
 Step = Callable[[ModelBuilder, str, Shape], tuple[str, Shape]]
 
