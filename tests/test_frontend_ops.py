@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from against_onnx import check_against_onnxruntime, kinds
+from against_onnx import check_against_onnxruntime, evaluate_model, kinds, session
+from dnnc.frontend import read
 from models import ModelBuilder
 
 pytestmark = pytest.mark.quick
@@ -652,3 +653,32 @@ def test_batch_norm_statistics_are_kept() -> None:
     params = check_against_onnxruntime(model).nodes[0].params
     np.testing.assert_allclose(params["bn_mean"], beta, rtol=1e-6)
     np.testing.assert_allclose(params["bn_std"], np.abs(gamma), rtol=1e-6)
+
+
+def test_images_of_bytes() -> None:
+    """An integer input that is cast to float holds the same numbers as floats."""
+    b = ModelBuilder(17)
+    x = b.node("Cast", [b.input("x", ["N", 6, 6, 3], onnx.TensorProto.UINT8)], to=onnx.TensorProto.FLOAT)
+    model = b.model(b.conv(b.node("Transpose", [x], perm=[0, 3, 1, 2]), 3, 4, (3, 3)))
+    graph = read(model)
+    assert kinds(graph) == ["Conv2D"]
+    pixels = b.rng.integers(0, 256, (1, 6, 6, 3)).astype(np.uint8)
+    (found,) = evaluate_model(graph, {"x": pixels}).values()
+    np.testing.assert_allclose(found, session(model).run(None, {"x": pixels})[0], rtol=1e-4, atol=1e-3)
+
+
+def test_half_precision_weights() -> None:
+    b = ModelBuilder(17)
+    w = b.node("Cast", [b.constant(b.rng.normal(size=(4, 3)), np.float16)], to=onnx.TensorProto.FLOAT)
+    assert kinds(check_against_onnxruntime(b.model(b.node("MatMul", [b.input("x", [1, 4]), w])))) == ["Dense"]
+
+
+def test_local_functions_are_written_out() -> None:
+    body = [helper.make_node("Mul", ["a", "a"], ["b"]), helper.make_node("Relu", ["b"], ["c"])]
+    function = helper.make_function("local", "SquareRelu", ["a"], ["c"], body, [helper.make_opsetid("", 17)])
+    b = ModelBuilder(17)
+    y = b.node("SquareRelu", [b.input("x", [1, 4])], domain="local")
+    model = b.model(y, check=False)
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    assert kinds(read(model)) == ["square", "relu"]

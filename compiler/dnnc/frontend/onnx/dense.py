@@ -9,6 +9,7 @@ from dnnc.frontend.onnx.elementwise import affine, combine, fits
 from dnnc.frontend.onnx.source import Array, Const, NotSupported, SourceNode
 from dnnc.frontend.onnx.view import View
 from dnnc.ops.dense import Dense
+from dnnc.ops.elementwise import Add
 
 
 def fully_connected(context: Context, view: View, weights: Array, bias: Array, scale: Array | None) -> View:
@@ -51,28 +52,24 @@ def gemm(context: Context, node: SourceNode) -> None:
         raise NotSupported(f"an input of shape {view.shape}; Gemm takes matrices")
     if node.attribute("transA", 0):
         view = view.permute((1, 0))
-    bias = np.zeros(len(weights))
-    rest = None
-    if node.input(2) and beta != 0:
-        given = context.const(node.input(2))
-        if (
-            given is not None
-            and given.array.size in (1, len(weights))
-            and given.array.shape[-1:] != (1,) * (given.array.size > 1)
-        ):
-            bias = np.broadcast_to(beta * given.array.astype(np.float64).reshape(-1), (len(weights),))
-        else:
-            rest = node.input(2)
+    given = context.const(node.input(2)) if node.input(2) and beta != 0 else None
+    row = None if given is None else _as_row(given.array, len(weights))
+    bias = np.zeros(len(weights)) if row is None else beta * row
     result = fully_connected(context, view, weights, bias, scale)
-    if rest is not None:
-        result = _add(context, result, rest, beta)
+    if node.input(2) and beta != 0 and row is None:
+        result = _add(context, result, node.input(2), beta)
     context.set(node.outputs[0], result)
+
+
+def _as_row(array: Array, outputs: int) -> Array | None:
+    """A bias that is the same in every row, [outputs]; None for others."""
+    if array.size == 1 or array.shape in ((outputs,), (1, outputs)):
+        return np.broadcast_to(array.astype(np.float64).reshape(-1), (outputs,))
+    return None
 
 
 def _add(context: Context, view: View, name: str, beta: float) -> View:
     """view + beta * tensor."""
-    from dnnc.ops.elementwise import Add
-
     constant = context.const(name)
     if constant is not None and fits(view, constant.array):
         return affine(context, view, np.ones(()), beta * constant.array.astype(np.float64))

@@ -264,22 +264,20 @@ def _laid_alike(context: Context, operands: Sequence[View], lead: View, axis: in
         if i == index:
             values.append(lead.value)
             continue
-
-        def without(view: View) -> View:
-            return replace(view, axes=(*view.axes[:axis], (), *view.axes[axis + 1 :]))
-
-        matched = match(without(lead), without(replace(operand, axes=operand.axes)))
-        if matched is None or matched[0].atoms != lead.atoms:
-            return None
-        # The joint axis of the operand, in one piece at the lead's place.
+        # The joint axis of the operand in one piece, all others cut like the lead's.
         whole = context.isolate(operand, [axis]) if len(operand.axes[axis]) != 1 else operand
-        matched = match(without(lead), without(whole))
+        matched = match(_without(lead, axis), _without(whole, axis))
         if matched is None or matched[0].atoms != lead.atoms or matched[1].atoms != whole.atoms:
             return None
         partner = {**matched[2], joint: whole.axes[axis][0]}
         shape = tuple(whole.shape[axis] if a == joint else size for a, size in enumerate(lead.atoms))
         values.append(context.arrange(whole, [partner[a] for a in sorted(partner)], shape))
     return values, lead
+
+
+def _without(view: View, axis: int) -> View:
+    """The view with nothing in one of its axes."""
+    return replace(view, axes=(*view.axes[:axis], (), *view.axes[axis + 1 :]))
 
 
 def _laid_naturally(context: Context, operands: Sequence[View], axis: int) -> tuple[list[str], View]:

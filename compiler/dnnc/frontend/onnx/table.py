@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from dnnc.frontend.onnx import dense, elementwise, movement, quantised, reduction, windows
-from dnnc.frontend.onnx.context import Context
-from dnnc.frontend.onnx.elementwise import pointwise, scalar
-from dnnc.frontend.onnx.source import SourceNode
-
-Handler = Callable[[Context, SourceNode], None]
+from dnnc.frontend.onnx.elementwise import Handler, pointwise, scalar
 
 HANDLERS: dict[str, Handler] = {
     "Conv": windows.conv,

@@ -27,7 +27,8 @@ def substitute(graph: Graph, new: Mapping[str, Node], renamed: Mapping[str, str]
     nodes = []
     for node in graph.nodes:
         node = new.get(node.name, node)
-        nodes.append(replace(node, inputs=tuple(_follow(renamed, v) for v in node.inputs)))
+        inputs = tuple(_follow(renamed, v) for v in node.inputs)
+        nodes.append(node if inputs == node.inputs else replace(node, inputs=inputs))
     outputs = tuple(replace(o, value=_follow(renamed, o.value)) for o in graph.outputs)
     return replace(graph, nodes=tuple(nodes), outputs=outputs).prune_dead()
 
