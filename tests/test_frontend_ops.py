@@ -674,11 +674,11 @@ def test_half_precision_weights() -> None:
 
 
 def test_local_functions_are_written_out() -> None:
-    body = [helper.make_node("Mul", ["a", "a"], ["b"]), helper.make_node("Relu", ["b"], ["c"])]
-    function = helper.make_function("local", "SquareRelu", ["a"], ["c"], body, [helper.make_opsetid("", 17)])
+    body = [helper.make_node("Mul", ["a", "a"], ["b"]), helper.make_node("Tanh", ["b"], ["c"])]
+    function = helper.make_function("local", "SquareTanh", ["a"], ["c"], body, [helper.make_opsetid("", 17)])
     b = ModelBuilder(17)
-    y = b.node("SquareRelu", [b.input("x", [1, 4])], domain="local")
+    y = b.node("SquareTanh", [b.input("x", [1, 4])], domain="local")
     model = b.model(y, check=False)
     model.functions.append(function)
     model.opset_import.append(helper.make_opsetid("local", 1))
-    assert kinds(read(model)) == ["square", "relu"]
+    assert kinds(read(model)) == ["square", "tanh"]
