@@ -284,7 +284,7 @@ case(
     lambda b, x: b.node("Mul", [x, b.node("Sigmoid", [b.conv(x, 4, 1, (3, 3), pads=[1] * 4)])]),
     becomes=["Conv2D", "sigmoid", "Mul"],
 )
-case("x times x", lambda b, x: b.node("Mul", [x, x]), becomes=None)
+case("x times x", lambda b, x: b.node("Mul", [x, x]), becomes=["square"])
 
 
 def squeeze_excite(b: ModelBuilder, x: str) -> str:

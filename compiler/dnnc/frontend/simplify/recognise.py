@@ -62,7 +62,7 @@ def _known(graph: Graph, end: Node) -> tuple[Pointwise, str] | None:
     frontier = set(end.inputs)
     while len(region) < MAX_NODES:
         names = {n.name for n in region}
-        if len(frontier) == 1 and len(region) > 1:
+        if len(frontier) == 1 and (len(region) > 1 or len(end.inputs) > 1):
             source = next(iter(frontier))
             op = _identify(region[::-1], source) if graph.types[source].shape == end.type.shape else None
             if op is not None:
