@@ -1,0 +1,57 @@
+"""The tools of the checkout: shell that parses, pins that are complete, nothing that names where packages come from."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+pytestmark = pytest.mark.quick
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(
+    path
+    for folder in ("tools", "tools/bench", ".ci")
+    for path in (ROOT / folder).iterdir()
+    if path.is_file() and path.suffix == ""
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_scripts_parse_and_are_executable(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    assert script.read_text().startswith("#!/usr/bin/env bash\n")
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    wanted = [d for d in wanted if "python_version" not in d]
+    pins = {}
+    for line in (ROOT / "tools/constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, version = line.split("==")
+            pins[_plain(name)] = version
+    missing = [d for d in wanted if _plain(re.split(r"[<>=;\[ ]", d)[0]) not in pins]
+    assert missing == []
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_benchmarks_tell_what_they_do() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools/bench/models.py"), "--help"], capture_output=True, text=True, check=True
+    )
+    assert "resnet8_cifar10_jpeg" in done.stdout
