@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dnnc.ir.graph import Node
@@ -13,6 +14,7 @@ from dnnc.quantise.bytes import CHANNEL_MAP_BYTES, channel_bytes, linear_nodes, 
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.fisher import Fisher
 from dnnc.quantise.knapsack import choose
+from dnnc.quantise.moments import Moments
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +95,41 @@ class Menu:
         }
 
 
-def menu(calibration: Calibration, fisher: Fisher, widths: Sequence[int], by_channel: bool) -> Menu:
-    """The menu of a calibrated graph: losses are of the codes that the quantiser would use."""
+def menu(
+    calibration: Calibration, fisher: Fisher, widths: Sequence[int], by_channel: bool, of_output: bool = True
+) -> Menu:
+    """The menu of a calibrated graph: losses are of the codes that the quantiser would use.
+
+    of_output: by the error that the codes make in each channel's output, else by the errors of the single weights.
+    """
     nodes = tuple(linear_nodes(calibration.graph.nodes))
     widths = tuple(sorted(widths))
     losses = {}
     for node in nodes:
-        codes = calibration.weights(node, widths)
-        losses[node.name] = np.stack([fisher.weight_loss(node, codes[b].real()) for b in widths], axis=1)
+        codes, moments = calibration.weights(node, widths), calibration.moments[node.name]
+        columns = [
+            output_loss(node, fisher, codes[b].real(), moments)
+            if of_output and moments.full
+            else fisher.weight_loss(node, codes[b].real())
+            for b in widths
+        ]
+        losses[node.name] = np.stack(columns, axis=1)
     return Menu(nodes, widths, losses, by_channel)
+
+
+def output_loss(node: Node, fisher: Fisher, real: NDArray[np.float64], moments: Moments) -> NDArray[np.float64]:
+    """Predicted increase of the loss [O] when the node's weights become `real`: 1/2 G_o e^T C e, C being the covariance
+    of what the weights multiply and G_o the channel's Fisher per unit of its output's error: its diagonal summed over
+    the weights, over their inputs' power.
+
+    This is the Fisher's Kronecker form (Martens & Grosse, "K-FAC", ICML 2015) on the diagonal's scale. Error feedback
+    makes errors that cancel in the output, which the diagonal alone cannot see; a shift of the mean goes to the bias.
+    """
+    groups, k = moments.mean.shape
+    weight = np.asarray(node.params["weight"], np.float64)
+    error = torch.as_tensor((real - weight).reshape(groups, -1, k))
+    covariance = moments.covariance.double()
+    power = (moments.diagonal.double() + moments.mean.double() ** 2).sum(dim=1, keepdim=True).clamp_min(1e-30)
+    information = torch.as_tensor(fisher.weights[node.name].reshape(groups, -1, k)).sum(dim=2) / power
+    loss = 0.5 * information * ((error @ covariance) * error).sum(dim=2)
+    return loss.reshape(-1).clamp_min(0).numpy()

@@ -50,7 +50,9 @@ class Fisher(Policy):
     outputs on the calibration samples move no further than 2 % of probability (classifiers) or 1 % of variance (others)
     beyond what 8 bits cost.
 
-    group: whether a layer or every output channel has a width. activations: bits of all activations.
+    group: whether a layer or every output channel has a width. error: whether a width's loss is the Fisher times the
+    squared error of the channel's output (see `menu.output_loss`), or of the single weights. activations: bits of all
+    activations.
     """
 
     name: ClassVar[str] = "fisher"
@@ -58,6 +60,7 @@ class Fisher(Policy):
     flash_bytes: int | None = None
     max_drop: float | None = None
     group: Literal["layer", "channel"] = "layer"
+    error: Literal["output", "weight"] = "output"
     activations: int = 8
 
     def __post_init__(self) -> None:
@@ -84,7 +87,7 @@ class Fisher(Policy):
         labelled = held_out is not None and held_out.labels is not None
         information = fisher(calibration, calibration.dataset, target.activation_bits, seed, progress)
         progress("allocate bits", 0, 0)
-        choices = menu(calibration, information, widths, self.group == "channel")
+        choices = menu(calibration, information, widths, self.group == "channel", self.error == "output")
         allocation = _Maker(choices, information, activation_bits)
         if self.average is not None:
             return allocation(self._by_average(choices, self.average))
