@@ -202,7 +202,32 @@ def test_gaussian_inputs_stay_in_the_declared_range() -> None:
     declared = Quant(8, 0.1, -28)
     told = replace(graph, inputs=(replace(graph.inputs[0], type=TensorType((8, 8, 1), declared)),))
     made = synthesise(told, 20)
-    assert "weak" in made.warnings[0]
+    assert "-10..15.5 as the model declares" in made.warnings[0] and "weaker" in made.warnings[0]
     lowest, highest = made.inputs["x"].min(), made.inputs["x"].max()
     assert -10 - 1e-6 <= lowest < -9 and 14.5 < highest <= 15.5 + 1e-6
     assert not np.array_equal(made.inputs["x"], synthesise(told, 20, seed=1).inputs["x"])
+
+
+@quick
+def test_biases_tell_pixels_from_normalised_inputs() -> None:
+    """A first layer that hardly responds to unit inputs, measured by its biases, was trained on larger ones."""
+    for channels, expected in ((3, "pixels in 0..255"), (5, "deviation 64")):
+        net = Net(12, 12, channels)
+        graph = net.graph(net.conv("c", "x", 8))
+        node = graph.nodes[0]
+        assert "deviation 1" in synthesise(graph, 8).warnings[0]
+        params = {"weight": node.params["weight"] / 64, "bias": np.full(8, 1.4, np.float32)}
+        raw = synthesise(graph.with_nodes([replace(node, params=params)]), 8)
+        assert expected in raw.warnings[0]
+        if channels == 3:
+            x = raw.inputs["x"]
+            np.testing.assert_array_equal(x, np.round(x))
+            assert x.min() >= 0 and 200 < x.max() <= 255
+
+
+@quick
+def test_made_up_images_are_smooth() -> None:
+    net = Net(16, 16, 3)
+    x = synthesise(net.graph(net.conv("c", "x", 8)), 16).inputs["x"]
+    assert x.std() == pytest.approx(1, abs=0.05)
+    assert np.corrcoef(x[:, 1:].ravel(), x[:, :-1].ravel())[0, 1] > 0.5

@@ -1,7 +1,7 @@
 """Calibration inputs made up from the model alone, where the user has none.
 
 Where the model tells the BatchNorm statistics of its layers, the inputs are optimised so that every such layer's output
-has them (Cai et al., "ZeroQ", CVPR 2020, equation 5). Otherwise they are Gaussian in the range that the model declares.
+has them (Cai et al., "ZeroQ", CVPR 2020, equation 5). Otherwise they are Gaussian: see dnnc.quantise.noise.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import numpy as np
 import torch
 
 from dnnc.evaluate import evaluate, parameters
-from dnnc.ir.graph import Graph, Input, Node
+from dnnc.ir.graph import Graph, Node
 from dnnc.ops.activation import NO_CLAMP
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
 from dnnc.progress import Progress, silent
 from dnnc.quantise.dataset import Array, Dataset
+from dnnc.quantise.noise import gaussian_inputs
 
-#: Multiply-accumulates that the optimisation may take: some five seconds on two cores.
-_MAC_BUDGET = 1.6e11
+#: Multiply-accumulates that the optimisation may take: some three seconds on two cores.
+_MAC_BUDGET = 8e10
 _STEPS = (40, 300)
 #: Samples that are optimised together; their statistics are matched as those of one batch.
 _BATCH = 32
@@ -30,12 +31,12 @@ _BATCH = 32
 def synthesise(graph: Graph, count: int = 64, seed: int = 0, progress: Progress = silent) -> Dataset:
     """`count` samples without labels; `warnings` says how they came about. The same seed gives the same samples."""
     generator = torch.Generator().manual_seed(seed)
-    start = {i.name: _gaussian(i, count, generator) for i in graph.inputs}
+    start, assumed = gaussian_inputs(graph, count, generator)
     matched = {n.name for n in graph.nodes if "bn_mean" in n.params and isinstance(n.op, (Conv2D, Dense))}
     if not matched:
         warning = (
             "no calibration data were given and the model tells no BatchNorm statistics: activation ranges come from "
-            "Gaussian inputs, so accuracy will be lower than with --data; treat all accuracy figures as weak"
+            f"Gaussian inputs ({assumed}); figures are weaker than with --data"
         )
         return Dataset({k: v.numpy() for k, v in start.items()}, synthetic=True, warnings=(warning,))
     parts = []
@@ -49,16 +50,6 @@ def synthesise(graph: Graph, count: int = 64, seed: int = 0, progress: Progress 
         "statistics, so figures are weaker than with --data"
     )
     return Dataset(inputs, synthetic=True, warnings=(warning,))
-
-
-def _gaussian(source: Input, count: int, generator: torch.Generator) -> torch.Tensor:
-    """Standard normal, or centred in the range that the model prescribes and two deviations wide to either side."""
-    noise = torch.randn((count, *source.type.shape), generator=generator)
-    quant = source.type.quant
-    if quant is None:
-        return noise
-    middle, spread = (quant.real_lo + quant.real_hi) / 2, (quant.real_hi - quant.real_lo) / 4
-    return (middle + spread * noise).clamp(quant.real_lo, quant.real_hi)
 
 
 def _steps(graph: Graph, count: int) -> int:
@@ -111,7 +102,7 @@ def _coarse_range(
     """(scale, offset in scales) of Gaussian inputs that come nearest to the statistics: 0..1 or 0..255 for pixels."""
     if any(i.type.quant is not None for i in graph.inputs):
         return 1.0, 0.0
-    candidates = [(2.0**power, offset) for power in range(-4, 9) for offset in (0.0, 1.0, 2.0)]
+    candidates = [(2.0**power, offset) for power in range(-9, 9) for offset in (0.0, 1.0, 2.0)]
     with torch.no_grad():
         losses = [float(loss({k: s * (v[:8] + o) for k, v in start.items()})) for s, o in candidates]
     return candidates[int(np.nanargmin(losses))]
