@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -18,29 +21,40 @@ _FAINT = 0.1
 _PIXELS = 16
 
 
-def gaussian_inputs(graph: Graph, count: int, generator: torch.Generator) -> tuple[dict[str, torch.Tensor], str]:
-    """(inputs [count, *shape] by name, what was assumed of their range, in words).
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """inputs [count, *shape] by name; limits: the range of those of known or assumed range; assumed: that, in words."""
+
+    inputs: Mapping[str, torch.Tensor]
+    limits: Mapping[str, tuple[float, float]]
+    assumed: str
+
+
+def gaussian_inputs(graph: Graph, count: int, generator: torch.Generator) -> Noise:
+    """`count` samples of noise for every input.
 
     A range that the model prescribes is filled to two deviations on either side. Otherwise the inputs are standard
     normal, unless the first layer's biases are out of proportion to what it would make of them: then they are scaled,
     or taken to be pixels in 0..255 where they look like images.
     """
-    inputs, words = {}, []
+    inputs, limits, words = {}, {}, []
     for source in graph.inputs:
         noise = _noise(source.type.shape, count, generator)
         quant, scale = source.type.quant, _scale(graph, source)
         pixels = len(source.type.shape) == 3 and source.type.shape[2] in (1, 3) and scale >= _PIXELS
         if quant is not None:
             middle, spread = (quant.real_lo + quant.real_hi) / 2, (quant.real_hi - quant.real_lo) / 4
-            inputs[source.name] = (middle + spread * noise).clamp(quant.real_lo, quant.real_hi)
+            limits[source.name] = (quant.real_lo, quant.real_hi)
+            inputs[source.name] = (middle + spread * noise).clamp(*limits[source.name])
             words.append(f"'{source.model_name}' in {quant.real_lo:g}..{quant.real_hi:g} as the model declares")
         elif pixels:
-            inputs[source.name] = (128 + 64 * noise).round().clamp(0, 255)
+            limits[source.name] = (0.0, 255.0)
+            inputs[source.name] = (128 + 64 * noise).round().clamp(*limits[source.name])
             words.append(f"'{source.model_name}' taken to be pixels in 0..255, by the biases of its first layer")
         else:
             inputs[source.name] = scale * noise
             words.append(f"'{source.model_name}' of mean 0 and deviation {scale:g}")
-    return inputs, "; ".join(words)
+    return Noise(inputs, limits, "; ".join(words))
 
 
 def _noise(shape: Shape, count: int, generator: torch.Generator) -> torch.Tensor:

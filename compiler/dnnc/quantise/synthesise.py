@@ -19,7 +19,7 @@ from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
 from dnnc.progress import Progress, silent
 from dnnc.quantise.dataset import Array, Dataset
-from dnnc.quantise.noise import gaussian_inputs
+from dnnc.quantise.noise import Noise, gaussian_inputs
 
 #: Multiply-accumulates that the optimisation may take: some three seconds on two cores.
 _MAC_BUDGET = 8e10
@@ -31,20 +31,21 @@ _BATCH = 32
 def synthesise(graph: Graph, count: int = 64, seed: int = 0, progress: Progress = silent) -> Dataset:
     """`count` samples without labels; `warnings` says how they came about. The same seed gives the same samples."""
     generator = torch.Generator().manual_seed(seed)
-    start, assumed = gaussian_inputs(graph, count, generator)
+    noise = gaussian_inputs(graph, count, generator)
     matched = {n.name for n in graph.nodes if "bn_mean" in n.params and isinstance(n.op, (Conv2D, Dense))}
     if not matched:
         warning = (
             "no calibration data were given and the model tells no BatchNorm statistics: activation ranges come from "
-            f"Gaussian inputs ({assumed}); figures are weaker than with --data"
+            f"Gaussian inputs ({noise.assumed}); figures are weaker than with --data"
         )
-        return Dataset({k: v.numpy() for k, v in start.items()}, synthetic=True, warnings=(warning,))
+        return Dataset({k: v.numpy() for k, v in noise.inputs.items()}, synthetic=True, warnings=(warning,))
     parts = []
     batches = -(-count // _BATCH)
     for index in range(batches):
-        part = {k: v[index * _BATCH : (index + 1) * _BATCH] for k, v in start.items()}
-        parts.append(_match_statistics(graph, part, _steps(graph, count), (index, batches), progress))
-    inputs = {name: np.concatenate([p[name] for p in parts]) for name in start}
+        part = {k: v[index * _BATCH : (index + 1) * _BATCH] for k, v in noise.inputs.items()}
+        start = replace(noise, inputs=part)
+        parts.append(_match_statistics(graph, start, _steps(graph, count), (index, batches), progress))
+    inputs = {name: np.concatenate([p[name] for p in parts]) for name in noise.inputs}
     warning = (
         "no calibration data were given: activation ranges come from inputs synthesised to match the model's BatchNorm "
         "statistics, so figures are weaker than with --data"
@@ -58,7 +59,7 @@ def _steps(graph: Graph, count: int) -> int:
 
 
 def _match_statistics(
-    graph: Graph, start: dict[str, torch.Tensor], steps: int, batch: tuple[int, int], progress: Progress
+    graph: Graph, start: Noise, steps: int, batch: tuple[int, int], progress: Progress
 ) -> dict[str, Array]:
     """Adam on the inputs; the loss is the squared distance of means and deviations in units of the deviation."""
     plain = graph.with_nodes(_unclamped(graph))
@@ -82,29 +83,39 @@ def _match_statistics(
         evaluate(plain, inputs, params, hook)
         return torch.stack(terms).sum()
 
-    scale, offset = _coarse_range(graph, start, loss)
-    inputs = {k: (scale * (v + offset)).requires_grad_(True) for k, v in start.items()}
-    optimiser = torch.optim.Adam(list(inputs.values()))
+    scale, offset = _coarse_range(start, loss)
+    inputs = {
+        k: (v.clone() if k in start.limits else scale * (v + offset)).requires_grad_(True)
+        for k, v in start.inputs.items()
+    }
+    spread = {k: (start.limits[k][1] - start.limits[k][0]) / 4 if k in start.limits else scale for k in inputs}
+    optimiser = torch.optim.Adam([{"params": [x], "spread": spread[k]} for k, x in inputs.items()])
     for step in range(steps):
         if step % 10 == 0:
             progress("synthesise inputs", batch[0] * steps + step, batch[1] * steps)
         optimiser.zero_grad()
         loss(inputs).backward()  # type: ignore[no-untyped-call]
         for group in optimiser.param_groups:
-            group["lr"] = scale * (0.1 * (1 - step / steps) + 0.002)
+            group["lr"] = group["spread"] * (0.1 * (1 - step / steps) + 0.002)
         optimiser.step()
-    return {k: v.detach().numpy() for k, v in inputs.items()}
+        with torch.no_grad():
+            for name, (lo, hi) in start.limits.items():
+                inputs[name].clamp_(lo, hi)
+    return {k: _settled(v.detach(), start.inputs[k]).numpy() for k, v in inputs.items()}
 
 
-def _coarse_range(
-    graph: Graph, start: dict[str, torch.Tensor], loss: Callable[[dict[str, torch.Tensor]], torch.Tensor]
-) -> tuple[float, float]:
-    """(scale, offset in scales) of Gaussian inputs that come nearest to the statistics: 0..1 or 0..255 for pixels."""
-    if any(i.type.quant is not None for i in graph.inputs):
+def _settled(made: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    """Whole numbers where the noise was whole numbers: pixels stay pixels."""
+    return made.round() if torch.equal(start, start.round()) else made
+
+
+def _coarse_range(start: Noise, loss: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> tuple[float, float]:
+    """(scale, offset in scales) of noise without limits that comes nearest to the statistics."""
+    if start.limits:
         return 1.0, 0.0
     candidates = [(2.0**power, offset) for power in range(-9, 9) for offset in (0.0, 1.0, 2.0)]
     with torch.no_grad():
-        losses = [float(loss({k: s * (v[:8] + o) for k, v in start.items()})) for s, o in candidates]
+        losses = [float(loss({k: s * (v[:8] + o) for k, v in start.inputs.items()})) for s, o in candidates]
     return candidates[int(np.nanargmin(losses))]
 
 
