@@ -98,7 +98,8 @@ def test_a_profile_adds_up() -> None:
 )
 def test_faults_name_place_and_step(body: str, told: str) -> None:
     declarations = (
-        "static int deep(int n); static int deep(int n) { volatile int8_t frame[4000]; volatile int at = n; frame[at] = 1; "
+        "static int deep(int n); static int deep(int n) { "
+        "volatile int8_t frame[4000]; volatile int at = n; frame[at] = 1; "
         "return n ? deep(n - 1) + frame[at] : 0; }"
         if "deep" in body
         else ""
