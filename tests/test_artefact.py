@@ -187,6 +187,7 @@ def test_no_artefact(tmp_path: Path, folder: str) -> None:
         ("int", "int_net"),
         ("stdint", "stdint_net"),
         ("dnnc_kernels", "net_dnnc_kernels"),
+        ("harness_1", "net_harness_1"),
         ("größe\n\0", "gr_e"),
         ("x" * 99, "x" * 40),
         ('"; system("rm -rf /"); //', "system_rm_rf"),

@@ -17,6 +17,8 @@ import pytest
 import dnnc
 from dnnc import cli, resources
 from dnnc.artefact import Artefact
+from dnnc.run import make_runner
+from dnnc.verify import verify
 from models import tiny_cnn
 
 SAMPLES = 24
@@ -114,6 +116,16 @@ def test_a_target_without_an_emulator(folder: Path, tmp_path: Path, capsys: pyte
     assert (code, err) == (0, "") and out.startswith("equal: simulator, host agree")
     code, _, err = run("verify", tmp_path / "out", "--on", "emulator", capsys=capsys)
     assert code == 2 and "host" in err
+
+
+@pytest.mark.parametrize("name", ["board", "driver", "memory", "x_harness_y"])
+def test_no_name_meets_one_of_the_harness(folder: Path, name: str) -> None:
+    artefact = dnnc.compile(folder / "tiny.onnx", data=folder / "data.npz", name=name)
+    result = verify(artefact, {on: make_runner(artefact, on=on) for on in ("host", "emulator")})
+    assert result.equal
+    flash = result.measured["emulator"].flash
+    told = json.loads((folder / "built/report.json").read_text())["flash_bytes"]
+    assert flash is not None and (flash.weights, flash.tables) == (told["weights"], told["tables"])
 
 
 def test_verify_on_more_inputs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,12 +24,16 @@ _HEADERS = frozenset(
 )
 
 
+#: First words that dnnc keeps for itself: of its kernels, and of the harness that it runs networks in.
+_PREFIXES = ("dnnc", "harness")
+
+
 def network_name(text: str) -> str:
     """A C identifier for any text: [a-z][a-z0-9_]*, at most 40 characters, no keyword and no standard header."""
     name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
     if not name:
         return "network"
-    if not name[0].isalpha() or name == "dnnc" or name.startswith("dnnc_"):
+    if not name[0].isalpha() or name.partition("_")[0] in _PREFIXES:
         name = f"net_{name}"
     name = name[:LIMIT].rstrip("_")
     return f"{name}_net" if name in KEYWORDS | _HEADERS else name

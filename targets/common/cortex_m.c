@@ -1,6 +1,6 @@
 /* Start-up of a Cortex-M test program: vectors, memory, floating-point unit, and the call whose instructions are
  * counted. Input and output go through Arm semihosting (Arm IHI 0102). No libc. */
-#include "board.h"
+#include "harness_board.h"
 
 extern uint32_t __stack_bottom[], __stack_top[];
 extern uint32_t __data_load[], __data_start[], __data_end[], __bss_start[], __bss_end[];

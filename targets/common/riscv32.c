@@ -1,5 +1,5 @@
 /* Start-up of an RV32 test program for an emulator that supplies input and output from outside. No libc. */
-#include "board.h"
+#include "harness_board.h"
 
 extern uint32_t __data_load[], __data_start[], __data_end[], __bss_start[], __bss_end[];
 

@@ -1,5 +1,5 @@
 /* An emulator watches this function's arguments. */
-#include "board.h"
+#include "harness_board.h"
 
 void dnnc_trace(int32_t step, const void *data, uint32_t bytes);
 

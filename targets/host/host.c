@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "board.h"
+#include "harness_board.h"
 
 uintptr_t board_open(const char *name, int writing) {
   FILE *file = fopen(name, writing ? "wb" : "rb");

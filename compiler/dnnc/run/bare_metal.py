@@ -54,7 +54,8 @@ def build_image(
     parts = {f"harness_{Path(startup).name}": toolchain.shared_file(target, startup).read_bytes()}
     for name in (*harness.sources, *(("trace.c",) if trace and "driver.c" not in harness.sources else ())):
         parts[f"harness_{name}"] = (common / name).read_bytes()
-    support = {"board.h": (common / "board.h").read_bytes(), "memory.ld": _memory(target, harness).encode()}
+    support = {"harness_board.h": (common / "harness_board.h").read_bytes()}
+    support["memory.ld"] = _memory(target, harness).encode()
     support[Path(script).name] = toolchain.shared_file(target, script).read_bytes()
     models = [name for name in sorted(files) if name.endswith(".c")]
     keep = ["board_call", *(f"{name}_{function}" for name in names for function in ("run", "input", "output"))]

@@ -28,11 +28,11 @@ class Driven:
 
 
 def model_header(name: str) -> bytes:
-    """model.h for the driver."""
+    """harness_model.h for the driver."""
     lines = [f'#include "{name}.h"']
     for what in ("input", "output"):
-        lines += [f"#define MODEL_{what.upper()}_T {name}_{what}_t", f"#define MODEL_{what.upper()} {name}_{what}"]
-    return "\n".join([*lines, f"#define MODEL_RUN {name}_run", ""]).encode()
+        lines += [f"#define HARNESS_{what.upper()}_T {name}_{what}_t", f"#define HARNESS_{what.upper()} {name}_{what}"]
+    return "\n".join([*lines, f"#define HARNESS_RUN {name}_run", ""]).encode()
 
 
 def write_input(folder: Path, codes: NDArray[np.uint8]) -> None:

@@ -52,10 +52,10 @@ class HostRunner:
     def _build(self, trace: bool) -> bytes:
         common = resources.targets() / "common"
         harness = {
-            "driver.c": (common / "driver.c").read_bytes(),
-            "board.h": (common / "board.h").read_bytes(),
-            "host.c": (load_target("host").folder / "host.c").read_bytes(),
-            "model.h": driver.model_header(self.artefact.name),
+            "harness_driver.c": (common / "driver.c").read_bytes(),
+            "harness_board.h": (common / "harness_board.h").read_bytes(),
+            "harness_host.c": (load_target("host").folder / "host.c").read_bytes(),
+            "harness_model.h": driver.model_header(self.artefact.name),
         }
         files = c_files(self.artefact.files)
         with toolchain.temporary_folder() as work:

@@ -84,7 +84,7 @@ class QemuRunner:
 
     def _image(self, trace: bool) -> Image:
         if trace not in self._images:
-            header = (("model.h", driver.model_header(self.artefact.name)),)
+            header = (("harness_model.h", driver.model_header(self.artefact.name)),)
             harness = Harness(("driver.c",), header, BOARD_MEMORY_BYTES, ("-DBOARD_HAS_OWN_CALL",))
             self._images[trace] = build_image(
                 c_files(self.artefact.files),

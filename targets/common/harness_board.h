@@ -1,6 +1,6 @@
 /* What the test driver asks of a board. Files are those of the computer that runs or emulates it. */
-#ifndef BOARD_H
-#define BOARD_H
+#ifndef HARNESS_BOARD_H
+#define HARNESS_BOARD_H
 
 #include <stddef.h>
 #include <stdint.h>
