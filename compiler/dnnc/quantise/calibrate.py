@@ -32,7 +32,7 @@ Array = NDArray[Any]
 CALIBRATION_SAMPLES = 512
 MINIMUM_SAMPLES = 4
 #: Elements kept of each value.
-_KEPT = 16384
+_KEPT = 8192
 _BATCH = 64
 
 

@@ -19,7 +19,7 @@ from dnnc.quantise.ranges import represent
 from dnnc.quantise.weights import WeightCodes
 
 #: Samples that means and gains are measured on.
-_SAMPLES = 192
+_SAMPLES = 128
 #: Gains outside mean that the layer is broken anyhow.
 _GAINS = (0.5, 2.0)
 

@@ -33,9 +33,9 @@ from dnnc.quantise.ranges import represent
 
 Array = NDArray[Any]
 
-#: Multiply-accumulates that the Fisher may take (some four seconds on two cores), and the limits of its samples.
-_MAC_BUDGET = 6e10
-_SAMPLES = (16, 128)
+#: Multiply-accumulates that the Fisher may take (some two seconds on two cores), and the limits of its samples.
+_MAC_BUDGET = 4e10
+_SAMPLES = (16, 64)
 #: Elements that a batch may unfold, and that per-sample gradients may hold at a time.
 _UNFOLDED = 8_000_000
 _GRADIENTS = 8_000_000

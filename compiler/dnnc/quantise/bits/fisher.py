@@ -32,7 +32,7 @@ _MOVED = {True: 0.02, False: 0.01}
 #: The default with labels, in points.
 _DROP = 0.5
 #: The search ends when it knows the size to this share of the 8-bit network.
-_RESOLUTION = 0.01
+_RESOLUTION = 0.015
 #: Samples that a network is measured on: as many as these multiply-accumulates allow, within limits.
 _MEASURE_MACS = 3e10
 _MEASURE_SAMPLES = (100, 1000)
@@ -85,7 +85,7 @@ class Fisher(Policy):
         widths = [b for b in target.weight_bits if b not in _UNOFFERED]
         activation_bits = activation_widths(calibration, self.activations)
         labelled = held_out is not None and held_out.labels is not None
-        information = fisher(calibration, calibration.dataset, target.activation_bits, seed, progress)
+        information = fisher(calibration, calibration.dataset, sorted(set(activation_bits.values())), seed, progress)
         progress("allocate bits", 0, 0)
         choices = menu(calibration, information, widths, self.group == "channel", self.error == "output")
         allocation = _Maker(choices, information, activation_bits)
