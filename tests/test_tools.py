@@ -15,8 +15,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-pytestmark = pytest.mark.quick
-
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
     path
@@ -26,6 +24,7 @@ SCRIPTS = sorted(
 )
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_scripts_parse_and_are_executable(script: Path) -> None:
     assert os.access(script, os.X_OK)
@@ -33,6 +32,7 @@ def test_scripts_parse_and_are_executable(script: Path) -> None:
     subprocess.run(["bash", "-n", str(script)], check=True)
 
 
+@pytest.mark.quick
 def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
