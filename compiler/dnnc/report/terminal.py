@@ -19,10 +19,14 @@ if TYPE_CHECKING:  # these import torch, which most reports do without
     from dnnc.accuracy import Comparison
     from dnnc.inspection import Inspection
 
+#: Longer layer names are cut; the files have them whole.
+NAME_WIDTH = 28
+
 
 def print_report(report: Report, console: Console) -> None:
     """Layers, then totals, then warnings."""
-    console.print(grid(words.LAYER_HEADINGS, map(words.layer_row, report.layers), words.TEXT_HEADINGS))
+    rows = [(_tail(name), *rest) for name, *rest in map(words.layer_row, report.layers)]
+    console.print(grid(words.LAYER_HEADINGS, rows, words.TEXT_HEADINGS))
     console.print(pairs(words.totals(report)))
     for warning in report.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
@@ -81,7 +85,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
         console.print(grid(("unsupported", "node", "reason"), rows, ("unsupported", "node", "reason")))
         return
     layers = [
-        (x.name, x.op, words.shape(x.shape), words.count(x.macs), words.count(x.weights), x.attributes)
+        (_tail(x.name), x.op, words.shape(x.shape), words.count(x.macs), words.count(x.weights), x.attributes)
         for x in found.layers
     ]
     text = ("layer", "op", "output", "attributes")
@@ -124,14 +128,22 @@ def print_targets(targets: Sequence[Target], console: Console) -> None:
 
 
 def grid(headings: Sequence[str], rows: Iterable[Sequence[str]], text: Iterable[str]) -> Table:
-    """A table; columns whose heading is in `text` stand to the left, the others to the right."""
+    """A table; columns whose heading is in `text` stand to the left, the others to the right and are never broken."""
     left = set(text)
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
-        shown.add_column(heading, justify="left" if heading in left else "right", overflow="fold")
+        if heading in left:
+            shown.add_column(heading, overflow="fold")
+        else:
+            shown.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in rows:
         shown.add_row(*map(escape, row))
     return shown
+
+
+def _tail(name: str) -> str:
+    """The end of a long layer name: exporters put the path of the module in front."""
+    return name if len(name) <= NAME_WIDTH else "…" + name[1 - NAME_WIDTH :]
 
 
 def pairs(rows: Iterable[Sequence[str]]) -> Table:

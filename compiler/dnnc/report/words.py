@@ -25,12 +25,12 @@ def shape(value: Iterable[int]) -> str:
 
 
 def weight_bits(layer: Layer) -> str:
-    """`8`, or for mixed channels `2-6, mean 3.9`."""
+    """`8`, or for mixed channels their range and mean, `2-6 (3.9)`."""
     mean = layer.mean_weight_bits
     if mean is None:
         return ABSENT
     lowest, highest = min(layer.weight_bits), max(layer.weight_bits)
-    return str(lowest) if lowest == highest else f"{lowest}-{highest}, mean {mean:.1f}"
+    return str(lowest) if lowest == highest else f"{lowest}-{highest} ({mean:.1f})"
 
 
 def layer_row(layer: Layer) -> tuple[str, ...]:
