@@ -162,7 +162,7 @@ def test_activations_are_what_autograd_says() -> None:
         log_p = seen["d"][0].log_softmax(dim=-1)
         for c in range(4):
             (g,) = torch.autograd.grad(log_p[c], [seen["sum"]], retain_graph=True)
-            total += float(log_p[c].exp() * (g**2 * error**2).sum()) / 2 / len(data)
+            total += float(log_p[c].detach().exp() * (g**2 * error.detach() ** 2).sum()) / 2 / len(data)
     assert result.activations["sum"][8] == pytest.approx(total, rel=1e-2)
 
 
