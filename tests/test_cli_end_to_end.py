@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 import dnnc
-from dnnc import cli, resources
+from dnnc import cli, driver, resources
 from dnnc.artefact import Artefact
 from dnnc.run import make_runner
 from dnnc.verify import verify
@@ -82,6 +82,18 @@ def test_compile_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert {"c/tiny.c", "c/tiny.h", "model/float.npz", "model/integer.npz", "vectors.npz"} <= manifest["files"].keys()
 
 
+def test_accuracy_with_few_and_with_many_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with np.load(folder / "data.npz") as data:
+        x, y = data["x"], data["y"]
+    few = dnnc.compile(folder / "tiny.onnx", data=(x[:5], y[:5])).manifest
+    assert few["accuracy"]["samples"] == 5
+    assert any("too few samples" in warning for warning in few["warnings"])
+    monkeypatch.setattr(driver, "HELD_OUT_SAMPLES", 7)
+    many = dnnc.compile(folder / "tiny.onnx", data=(x, y)).manifest
+    assert many["accuracy"]["samples"] == 7
+    assert many["warnings"] == []
+
+
 def test_the_same_input_gives_the_same_bytes(folder: Path) -> None:
     again = dnnc.compile(str(folder / "tiny.onnx"), data=folder / "data.npz")
     assert dict(again.files) == dict(Artefact.load(folder / "built").files)
@@ -116,6 +128,17 @@ def test_a_target_without_an_emulator(folder: Path, tmp_path: Path, capsys: pyte
     assert (code, err) == (0, "") and out.startswith("equal: simulator, host agree")
     code, _, err = run("verify", tmp_path / "out", "--on", "emulator", capsys=capsys)
     assert code == 2 and "host" in err
+
+
+def test_a_target_of_ones_own(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (resources.targets() / "cortex-m4/target.toml").read_text()
+    (tmp_path / "target.toml").write_text(text.replace('name = "cortex-m4"', 'name = "my-board"'))
+    own = ("--target", tmp_path / "target.toml")
+    code, _, err = run("compile", folder / "tiny.onnx", *own, "-o", tmp_path / "out", "--quiet", capsys=capsys)
+    assert (code, Artefact.load(tmp_path / "out").target) == (0, "my-board"), err
+    assert run("verify", tmp_path / "out", *own, capsys=capsys)[0] == 0
+    code, _, err = run("verify", tmp_path / "out", capsys=capsys)
+    assert code == 2 and "my-board" in err
 
 
 @pytest.mark.parametrize("name", ["board", "driver", "memory", "x_harness_y"])

@@ -60,6 +60,9 @@ _folder = click.Path(path_type=Path, file_okay=False)
 _compiler = click.option(
     "--compiler", type=click.Choice(COMPILERS), default="auto", show_default=True, help="C compiler to prefer."
 )
+_own_target = click.option(
+    "--target", metavar="FILE", help="The target's file, where it is none of dnnc's own [default: the artefact's]."
+)
 _shapes = click.option(
     "--input-shape", "input_shapes", multiple=True, metavar="NAME=1,3,32,32", help="Shape of an input; repeatable."
 )
@@ -142,16 +145,24 @@ def inspect(model: Path, target: str | None, input_shapes: tuple[str, ...], as_j
 @click.option("--input", "input_file", type=_data_file, required=True, help="Samples in the model's own layout.")
 @click.option("--on", type=click.Choice(EXECUTIONS), default="simulator", show_default=True)
 @click.option("--output", type=_data_file, help="Write the outputs here (.npy, or .npz for several).")
+@_own_target
 @_compiler
 @_common
 def run(
-    folder: Path, input_file: Path, on: str, output: Path | None, compiler: str, as_json: bool, quiet: bool
+    folder: Path,
+    input_file: Path,
+    on: str,
+    output: Path | None,
+    target: str | None,
+    compiler: str,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Run the artefact in FOLDER on real inputs; count instructions and memory where the execution can."""
     with _progress(quiet) as tell:
         artefact, codes, _ = _open(folder, input_file, None, tell)
         tell(f"running on {on}", 0, 0)
-        execution = _runner(artefact, on, compiler).run(codes)
+        execution = _runner(artefact, on, compiler, target).run(codes)
         from dnnc.outputs import model_outputs, save_outputs
 
         outputs = model_outputs(artefact.integer_graph, execution.outputs)
@@ -172,10 +183,18 @@ def run(
 @click.option("--on", metavar="LIST", help="Executions to compare [default: simulator,host,emulator].")
 @click.option("--data", type=_data_file, help="Compare on these samples, too.")
 @click.option("--samples", type=click.IntRange(1), help="How many samples of --data, or random ones without it.")
+@_own_target
 @_compiler
 @_common
 def verify(
-    folder: Path, on: str | None, data: Path | None, samples: int | None, compiler: str, as_json: bool, quiet: bool
+    folder: Path,
+    on: str | None,
+    data: Path | None,
+    samples: int | None,
+    target: str | None,
+    compiler: str,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Prove that all executions of FOLDER agree on every bit; exit code 1 and the first difference if they do not."""
     chosen = None if on is None else _parse_executions(on)
@@ -192,8 +211,8 @@ def verify(
             artefact = Artefact.load(folder)
             if samples is not None:
                 codes = random_codes(artefact.integer_graph, samples)
-        names = chosen or _executions_of(artefact.target)
-        runners = {name: _runner(artefact, name, compiler) for name in names if name != SIMULATOR}
+        names = chosen or _executions_of(target or artefact.target)
+        runners = {name: _runner(artefact, name, compiler, target) for name in names if name != SIMULATOR}
         result = compare(artefact, runners, codes, tell)
     if as_json:
         from dnnc.report.machine import verification_values
@@ -215,9 +234,19 @@ def verify(
 )
 @click.option("--on", type=click.Choice(EXECUTIONS), default="simulator", show_default=True)
 @click.option("--samples", type=click.IntRange(1), help="Only the first N samples.")
+@_own_target
 @_compiler
 @_common
-def evaluate(folder: Path, data: Path, on: str, samples: int | None, compiler: str, as_json: bool, quiet: bool) -> None:
+def evaluate(
+    folder: Path,
+    data: Path,
+    on: str,
+    samples: int | None,
+    target: str | None,
+    compiler: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Measure the accuracy of the float model and of the integer program, and how often they agree."""
     with _progress(quiet) as tell:
         artefact, codes, dataset = _open(folder, data, samples, tell)
@@ -225,7 +254,10 @@ def evaluate(folder: Path, data: Path, on: str, samples: int | None, compiler: s
         from dnnc.accuracy import compare
 
         result = compare(
-            artefact.float_graph, artefact.integer_graph, dataset, _runner(artefact, on, compiler).run(codes).outputs
+            artefact.float_graph,
+            artefact.integer_graph,
+            dataset,
+            _runner(artefact, on, compiler, target).run(codes).outputs,
         )
     if as_json:
         from dnnc.report.machine import comparison_values
@@ -309,10 +341,11 @@ def _open(folder: Path, data: Path, samples: int | None, tell: Progress) -> tupl
     return artefact, quantise_inputs(artefact.integer_graph, dataset.inputs), dataset
 
 
-def _runner(artefact: Artefact, on: str, compiler: str) -> Runner:
+def _runner(artefact: Artefact, on: str, compiler: str, target: str | None) -> Runner:
+    from dnnc.cost.loader import load_target
     from dnnc.run import make_runner
 
-    return make_runner(artefact, on=on, compiler=compiler)
+    return make_runner(artefact, on=on, compiler=compiler, target=None if target is None else load_target(target))
 
 
 def _parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:

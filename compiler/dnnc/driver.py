@@ -27,7 +27,7 @@ from dnnc.passes.plan import plan
 from dnnc.progress import Progress, silent
 from dnnc.quantise import quantise
 from dnnc.quantise.bits import parse_policy
-from dnnc.quantise.calibrate import calibrate
+from dnnc.quantise.calibrate import MINIMUM_SAMPLES, calibrate
 from dnnc.quantise.data import Source, load_data, synthesise
 from dnnc.quantise.dataset import Dataset
 from dnnc.report import data as report_data
@@ -41,6 +41,8 @@ from dnnc.verify import random_codes
 DEFAULT_BITS = "int8"
 #: Made up where the user gives no data.
 SYNTHETIC_SAMPLES = 64
+#: Accuracy is measured on no more: its standard error is below a point by then, and simulation takes its time.
+HELD_OUT_SAMPLES = 2000
 #: Samples that SQNR is measured on.
 SQNR_SAMPLES = 16
 #: Stored test vectors: real inputs, and inputs of random codes, which saturate what real ones may not.
@@ -147,9 +149,16 @@ def _samples(graph: Graph, data: Source | None, seed: int, progress: Progress) -
     if data is None:
         return _Samples(synthesise(graph, SYNTHETIC_SAMPLES, seed, progress), None)
     given = load_data(data, graph)
-    if given.labels is None or len(given) < 2:
+    if given.labels is None:
         return _Samples(given, None)
-    return _Samples(*given.halves(seed))
+    if len(given) < 2 * MINIMUM_SAMPLES:
+        warning = "too few samples to keep half of them apart: accuracy is measured on those that were calibrated on"
+        return _Samples(replace(given, warnings=(*given.warnings, warning)), given)
+    calibration, held_out = given.halves(seed)
+    if len(held_out) > HELD_OUT_SAMPLES:
+        picked = np.random.default_rng(seed).permutation(len(held_out))[:HELD_OUT_SAMPLES]
+        held_out = held_out.take(np.sort(picked))
+    return _Samples(calibration, held_out)
 
 
 def _vectors(graph: Graph, samples: Dataset, seed: int) -> Vectors:
