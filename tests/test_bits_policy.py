@@ -138,6 +138,27 @@ def test_fisher_offers_what_the_target_lists() -> None:
     assert set(np.concatenate(list(allocation.weight_bits.values()))) <= {4, 8}
 
 
+def test_activations_are_chosen_within_their_average() -> None:
+    graph, data, _ = trained()
+    target = replace(M7, activation_bits=(4, 8, 16))
+    calibration = calibrate(graph, data.first(128), target)
+    sizes_of = {v: t.size for v, t in graph.types.items()}
+    losses = []
+    for average in (5, 6, 7, 9):
+        found = Fisher(average=8, activation_average=average).allocate(calibration, target)
+        used = sum(found.activation_bits[v] * n for v, n in sizes_of.items())
+        assert used <= average * sum(sizes_of.values()) and set(found.activation_bits.values()) <= {4, 8, 16}
+        assert found.activation_bits["x"] >= 8 and found.activation_bits["probabilities"] == 8
+        losses.append(sum(found.activation_sensitivity.values()))
+        assert quantise(graph, calibration, found, target).integer
+    assert losses == sorted(losses, reverse=True) and losses[0] > losses[-1]
+    assert Fisher(average=8, activation_average=8).allocate(calibration, M7).activation_bits["c1"] == 8
+    with pytest.raises(BudgetError, match="an average of 3 bits an activation cannot be met: the least is"):
+        Fisher(activation_average=3).allocate(calibration, target)
+    with pytest.raises(OptionError, match="'activation_average' expects a number >= 0"):
+        Fisher(activation_average=-1)
+
+
 # --- budgets ---
 
 

@@ -148,6 +148,7 @@ def test_halves_are_disjoint_and_balanced() -> None:
     assert sorted([*first.inputs["x"][:, 0], *second.inputs["x"][:, 0]]) == list(range(40))
     assert first.labels is not None and second.labels is not None
     assert np.bincount(first.labels).tolist() == np.bincount(second.labels).tolist() == [5] * 4
+    assert np.bincount(data.spread(8).labels).tolist() == [2] * 4 and data.spread(99) is data  # type: ignore[arg-type]
     again, _ = data.halves(seed=3)
     np.testing.assert_array_equal(first.inputs["x"], again.inputs["x"])
 

@@ -66,11 +66,6 @@ class Calibration:
     def graph(self) -> Graph:
         return self.ties.graph
 
-    def bits_fixed(self, value: str) -> int | None:
-        """The width that is prescribed for a value, or None where it is free."""
-        quant = self.ties.prescribed.get(self.ties.group_of[value])
-        return None if quant is None else quant.bits
-
     def quant(self, value: str, bits: int) -> Quant:
         """The quantisation of a value, the same for all values tied to it. A prescribed one ignores `bits`."""
         group = self.ties.group_of[value]

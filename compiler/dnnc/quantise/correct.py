@@ -42,7 +42,7 @@ def correct(calibration: Calibration, codes: Mapping[str, WeightCodes], quants: 
     prescribes is not touched.
     """
     graph = calibration.graph
-    dataset = calibration.dataset.first(_SAMPLES)
+    dataset = calibration.dataset.spread(_SAMPLES)
     exact = {i.name: torch.as_tensor(np.array(dataset.inputs[i.name], np.float32)) for i in graph.inputs}
     coded = {name: represent(x, quants[name]) for name, x in exact.items()}
     floats = parameters(graph)

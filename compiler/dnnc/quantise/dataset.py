@@ -9,10 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnc.progress import Progress, silent
-
-__all__ = ["Array", "Dataset", "Progress", "silent"]
-
 Array = NDArray[Any]
 
 
@@ -41,6 +37,12 @@ class Dataset:
     def first(self, count: int) -> Dataset:
         """The first `count` samples, or all of them."""
         return self.take(slice(0, count))
+
+    def spread(self, count: int) -> Dataset:
+        """`count` samples from all over, or all of them: files are often sorted by class."""
+        if count >= len(self):
+            return self
+        return self.take(np.linspace(0, len(self) - 1, count).round().astype(np.int64))
 
     def halves(self, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Two disjoint halves (the first may have one sample more), each with its share of every label."""

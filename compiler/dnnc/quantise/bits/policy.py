@@ -12,8 +12,6 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 
 from dnnc.cost.target import Target
 from dnnc.errors import OptionError
-from dnnc.ir.graph import Graph
-from dnnc.ops.softmax import Softmax
 from dnnc.progress import Progress, silent
 from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.calibrate import Calibration
@@ -110,21 +108,3 @@ def require_width(kind: str, bits: int, target: Target) -> None:
         raise OptionError(
             f"target '{target.name}' has no {bits}-bit {kind}s; it has {', '.join(map(str, listed))} bits"
         )
-
-
-def activation_widths(calibration: Calibration, bits: int) -> dict[str, int]:
-    """`bits` for every value, except: prescribed ones keep theirs; inputs and outputs get at least 8; what a Softmax
-    reads gets at most 8. Values that are tied share one width.
-    """
-    graph: Graph = calibration.graph
-    ends = {i.name for i in graph.inputs} | {o.value for o in graph.outputs}
-    found: dict[str, int] = {}
-    for members in calibration.ties.members().values():
-        width = bits
-        if ends & set(members):
-            width = max(width, 8)
-        if any(isinstance(n.op, Softmax) for v in members for n in graph.consumers[v]):
-            width = min(width, 8)
-        for value in members:
-            found[value] = calibration.bits_fixed(value) or width
-    return found

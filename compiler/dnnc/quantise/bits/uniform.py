@@ -10,7 +10,8 @@ import numpy as np
 from dnnc.cost.target import Target
 from dnnc.progress import Progress, silent
 from dnnc.quantise.allocation import Allocation
-from dnnc.quantise.bits.policy import Policy, activation_widths, require_width
+from dnnc.quantise.bits.activations import activation_widths
+from dnnc.quantise.bits.policy import Policy, require_width
 from dnnc.quantise.bytes import linear_nodes
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.dataset import Dataset
