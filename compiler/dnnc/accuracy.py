@@ -13,6 +13,7 @@ from dnnc.errors import DataError
 from dnnc.evaluate import evaluate_batches
 from dnnc.ir.graph import Graph
 from dnnc.quantise.dataset import Dataset
+from dnnc.quantise.measure import correct_percent
 from dnnc.simulate import dequantise_outputs, quantise_inputs, simulate
 
 Array = NDArray[Any]
@@ -41,15 +42,17 @@ def compare(float_graph: Graph, integer_graph: Graph, dataset: Dataset, codes: M
     expected = evaluate_batches(float_graph, dataset.inputs)
     found = dequantise_outputs(integer_graph, codes)
     first = integer_graph.outputs[0].model_name
-    classes = classes_of(expected[first]), classes_of(found[first])
+    classes = classes_of(expected[first])
     labels = dataset.labels
-    if labels is not None and (classes[0] is None or classes[0].shape != labels.shape):
-        raise DataError(f"labels need one row of at least two classes a sample, but output '{first}' has other values")
+    if labels is not None and classes is not None and classes.shape != labels.shape:
+        raise DataError(
+            f"there is one label a sample, but output '{first}' has {classes.size // len(dataset)} rows of classes"
+        )
     return Comparison(
         samples=len(dataset),
-        float_percent=_percent(classes[0], labels),
-        integer_percent=_percent(classes[1], labels),
-        agreement_percent=_percent(*classes),
+        float_percent=None if labels is None else correct_percent(expected[first], labels),
+        integer_percent=None if labels is None else correct_percent(found[first], labels),
+        agreement_percent=None if classes is None else 100.0 * float(np.mean(classes == classes_of(found[first]))),
         sqnr_db={name: sqnr_db(expected[name], found[name]) for name in expected},
     )
 
@@ -88,7 +91,3 @@ def sqnr_db(expected: Array, found: Array) -> float | None:
     error = float(np.sum(np.square(expected.astype(np.float64) - found)))
     signal = float(np.sum(np.square(expected, dtype=np.float64)))
     return 10.0 * float(np.log10(signal / error)) if error > 0 and signal > 0 else None
-
-
-def _percent(a: NDArray[np.int64] | None, b: NDArray[np.int64] | None) -> float | None:
-    return None if a is None or b is None else 100.0 * float(np.mean(a == b))
