@@ -20,9 +20,12 @@ from dnnc.ops.dense import Dense
 
 TILE = 4
 #: Bias and multiplier of one output channel, int32 each.
-CHANNEL_TABLE_BYTES = 8
+_CHANNEL_BYTES = 8
 #: The index of one output channel in a layer of several widths.
-CHANNEL_MAP_BYTES = 2
+_MAP_BYTES = 2
+#: The constants of one kernel call: its struct on a 32-bit core, for linear layers and, at most, for others.
+_LINEAR_CALL_BYTES = 64
+_CALL_BYTES = 80
 
 
 def is_linear(node: Node) -> bool:
@@ -57,24 +60,41 @@ def weight_bytes(node: Node, bits: NDArray[np.uint8]) -> int:
     return total
 
 
-def channel_bytes(node: Node, bits: int) -> float:
+def channel_bytes(node: Node, bits: int) -> int:
     """Bytes of one output channel where its tile is full: `weight_bytes` without the padding of tiles."""
-    return tile_bytes(node.params["weight"][0].size, bits) / TILE
+    return tile_bytes(node.params["weight"][0].size, bits) // TILE
 
 
-def table_bytes(graph: Graph, activation_bits: int = 8) -> int:
-    """Bytes of constants that do not depend on the width of the weights: biases, multipliers and look-up tables."""
+def linear_bytes(node: Node, bits: NDArray[np.uint8]) -> int:
+    """`weight_bytes`, and the biases, multipliers, channel maps and call parameters that go with them: a layer of
+    several widths is one call a width (and group).
+    """
+    stored = np.where(np.asarray(bits) == 7, 8, bits)
+    groups = stored.reshape(groups_of(node), -1)
+    mixed = len(np.unique(stored)) > 1
+    segments = [Counter(g.tolist()) for g in groups] if mixed else [Counter([0] * groups.shape[1])] * len(groups)
+    padded = sum(-(-channels // TILE) * TILE for widths in segments for channels in widths.values())
+    calls = sum(len(widths) for widths in segments) if mixed else 1
+    maps = _MAP_BYTES * len(stored) if mixed else 0
+    return weight_bytes(node, bits) + padded * _CHANNEL_BYTES + calls * _LINEAR_CALL_BYTES + maps
+
+
+def other_bytes(graph: Graph, activation_bits: int = 8) -> int:
+    """Bytes of the constants of all nodes without weights: look-up tables, values, call parameters (at most)."""
     total = 0
     for node in graph.nodes:
-        if is_linear(node):
-            channels = len(node.params["weight"])
-            total += -(-channels // TILE) * TILE * CHANNEL_TABLE_BYTES
-        elif node.op.kind == "Pointwise":
+        kind = node.op.kind
+        if is_linear(node) or kind == "Reshape":
+            continue
+        total += _CALL_BYTES * (len(node.inputs) if kind == "Concat" else 1)
+        if kind == "Pointwise":
             total += 2**8 if activation_bits <= 8 else 2 * (2**8 + 1)
-        elif node.op.kind == "Softmax":
+        elif kind == "Softmax":
             total += 2 * 2**8
-        elif node.op.kind in ("PRelu", "Constant"):
-            total += sum(p.size for p in node.params.values()) * (4 if node.op.kind == "PRelu" else 1)
+        elif kind == "Resize":
+            total += 2 * sum(node.type.shape[:2])
+        elif node.params:
+            total += sum(p.size for p in node.params.values()) * (4 if kind == "PRelu" else 1)
     return total
 
 

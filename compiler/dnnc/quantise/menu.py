@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from dnnc.ir.graph import Node
-from dnnc.quantise.bytes import CHANNEL_MAP_BYTES, channel_bytes, linear_nodes, weight_bytes
+from dnnc.quantise.bytes import channel_bytes, linear_bytes, linear_nodes
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.fisher import Fisher
 from dnnc.quantise.knapsack import choose
@@ -36,26 +36,29 @@ class Menu:
         return self._choose(costs, int(budget_bits))
 
     def least_bytes(self, budget_bytes: int) -> dict[str, NDArray[np.uint8]] | None:
-        """The widths that lose least when the packed weights (and the channel maps that mixed layers need) may take
-        `budget_bytes`; None: too few.
-        """
+        """The widths that lose least when the layers' weights and tables may take `budget_bytes`; None: too few."""
         by_layer = self._choose_layers(budget_bytes)
         if not self.by_channel:
             return by_layer
-        costs = [[int(channel_bytes(n, b)) for b in self.widths] for n in self.nodes]
-        # Channel maps, and tiles that mixed widths leave unfilled, are not the choice of any one channel: the search is
-        # told a smaller budget until they fit as well.
-        budget, found = budget_bytes, self._choose(costs, budget_bytes)
-        while found is not None and (excess := self.stored_bytes(found) - budget_bytes) > 0:
-            budget -= max(excess // 4, 4)
-            found = self._choose(costs, budget)
+        costs = [[channel_bytes(n, b) for b in self.widths] for n in self.nodes]
+        # Unfilled tiles, and what each width of a layer needs besides, are not the choice of any one channel: the
+        # search is told the largest budget with which they fit as well.
+        least, most, found = 0, budget_bytes, None
+        while most - least > max(budget_bytes >> 10, 4):
+            middle = (least + most) // 2
+            bits = self._choose(costs, middle)
+            if bits is None:
+                least = middle
+            elif self.stored_bytes(bits) <= budget_bytes:
+                least, found = middle, bits
+            else:
+                most = middle
         options = [b for b in (found, by_layer) if b is not None]
         return min(options, key=lambda b: sum(self.loss(b).values())) if options else None
 
     def stored_bytes(self, bits: dict[str, NDArray[np.uint8]]) -> int:
-        """Bytes of the packed weights, and of the channel maps of layers of several widths."""
-        maps = sum(len(b) * CHANNEL_MAP_BYTES for b in bits.values() if len(np.unique(b)) > 1)
-        return maps + sum(weight_bytes(n, bits[n.name]) for n in self.nodes)
+        """Bytes of the layers' packed weights and tables."""
+        return sum(linear_bytes(n, bits[n.name]) for n in self.nodes)
 
     def uniform(self, width: int) -> dict[str, NDArray[np.uint8]]:
         """One width for all."""
@@ -70,7 +73,7 @@ class Menu:
         return found
 
     def _choose_layers(self, budget_bytes: int) -> dict[str, NDArray[np.uint8]] | None:
-        costs = [[weight_bytes(n, self._all(n, b)) for b in self.widths] for n in self.nodes]
+        costs = [[linear_bytes(n, self._all(n, b)) for b in self.widths] for n in self.nodes]
         return replace(self, by_channel=False)._choose(costs, budget_bytes)
 
     def _all(self, node: Node, width: int) -> NDArray[np.uint8]:

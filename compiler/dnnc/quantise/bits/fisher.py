@@ -12,7 +12,7 @@ from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.bits.activations import activation_widths, choose_activations
 from dnnc.quantise.bits.policy import Policy, require_width
 from dnnc.quantise.bits.search import Bits, Maker, smallest_by_change, smallest_by_drop
-from dnnc.quantise.bytes import table_bytes
+from dnnc.quantise.bytes import other_bytes
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.fisher import fisher
@@ -28,11 +28,11 @@ _DROP = 0.5
 class Fisher(Policy):
     """One of three budgets, met by exact optimisation of the predicted loss:
 
-    average: bits of a weight on average. flash_bytes: packed weights, biases, multipliers and tables (code comes on
-    top). max_drop: the smallest network whose measured integer accuracy on held-out labelled samples drops by at most
-    that many points. Without a budget it is max_drop=0.5 where there are labels, and else the smallest network whose
-    outputs on the calibration samples move no further than 2 % of probability (classifiers) or 1 % of variance (others)
-    beyond what 8 bits cost.
+    average: bits of a weight on average. flash_bytes: weights and tables (biases, multipliers, parameters of calls);
+    code comes on top. max_drop: the smallest network whose measured integer accuracy on held-out labelled samples drops
+    by at most that many points. Without a budget it is max_drop=0.5 where there are labels, and else the smallest
+    network whose outputs on the calibration samples move no further than 2 % of probability (classifiers) or 1 % of
+    variance (others) beyond what 8 bits cost.
 
     group: whether a layer or every output channel has a width. error: whether a width's loss is the Fisher times the
     squared error of the channel's output (see `menu.output_loss`), or of the single weights. activations: bits of all
@@ -104,7 +104,7 @@ class Fisher(Policy):
         return found
 
     def _by_flash(self, calibration: Calibration, choices: Menu, flash_bytes: int) -> Bits:
-        tables = table_bytes(calibration.graph, self.activations)
+        tables = other_bytes(calibration.graph, self.activations)
         found = choices.least_bytes(flash_bytes - tables)
         if found is None:
             least = tables + choices.stored_bytes(choices.uniform(choices.widths[0]))
