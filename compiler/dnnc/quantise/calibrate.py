@@ -23,6 +23,7 @@ from dnnc.quantise.bytes import is_linear, linear_nodes
 from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.moments import Moments, MomentSum
 from dnnc.quantise.ranges import choose_quant, fixed_quant, is_bytes
+from dnnc.quantise.threads import one_thread
 from dnnc.quantise.ties import Ties, tie
 from dnnc.quantise.weights import WeightCodes, quantise_weights
 
@@ -118,6 +119,7 @@ class Calibration:
         return WeightCodes(codes.astype(np.int8), scale, np.full(len(weight), 8, np.uint8), prescribed=True)
 
 
+@one_thread()
 def calibrate(
     graph: Graph, dataset: Dataset, target: Target, seed: int = 0, progress: Progress = silent
 ) -> Calibration:

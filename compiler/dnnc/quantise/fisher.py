@@ -30,6 +30,7 @@ from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.heads import Head, cotangent_count, cotangents, heads
 from dnnc.quantise.moments import patch_view
 from dnnc.quantise.ranges import represent
+from dnnc.quantise.threads import one_thread
 
 Array = NDArray[Any]
 
@@ -59,6 +60,7 @@ class Fisher:
         return loss
 
 
+@one_thread()
 def fisher(
     calibration: Calibration,
     dataset: Dataset,

@@ -17,12 +17,14 @@ from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.bytes import is_linear
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.correct import correct
+from dnnc.quantise.threads import one_thread
 from dnnc.quantise.weights import WeightCodes
 
 #: The smallest ratio of scales (in * weight / out) that keeps some ten bits of precision in a multiplier.
 _SMALLEST_RATIO = 2.0**-22
 
 
+@one_thread()
 def quantise(graph: Graph, calibration: Calibration, allocation: Allocation, target: Target) -> Graph:
     """The integer graph of `graph` under `allocation`; every accumulator is proven to fit int32.
 

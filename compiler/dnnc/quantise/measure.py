@@ -10,17 +10,20 @@ from numpy.typing import NDArray
 from dnnc.evaluate import evaluate_batches
 from dnnc.ir.graph import Graph
 from dnnc.quantise.dataset import Dataset
+from dnnc.quantise.threads import one_thread
 from dnnc.simulate import dequantise_outputs, quantise_inputs, simulate
 
 Array = NDArray[Any]
 _BATCH = 64
 
 
+@one_thread()
 def float_outputs(graph: Graph, dataset: Dataset) -> dict[str, Array]:
     """Outputs of the float graph by model name, [N, *shape]."""
     return evaluate_batches(graph, dataset.inputs)
 
 
+@one_thread()
 def integer_outputs(graph: Graph, dataset: Dataset) -> dict[str, Array]:
     """Outputs of the integer graph as reals, batch by batch."""
     parts = []

@@ -15,6 +15,7 @@ from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.fisher import Fisher
 from dnnc.quantise.knapsack import choose
 from dnnc.quantise.moments import Moments
+from dnnc.quantise.threads import one_thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,7 @@ class Menu:
         }
 
 
+@one_thread()
 def menu(
     calibration: Calibration, fisher: Fisher, widths: Sequence[int], by_channel: bool, of_output: bool = True
 ) -> Menu:

@@ -20,6 +20,7 @@ from dnnc.ops.dense import Dense
 from dnnc.progress import Progress, silent
 from dnnc.quantise.dataset import Array, Dataset
 from dnnc.quantise.noise import Noise, gaussian_inputs
+from dnnc.quantise.threads import one_thread
 
 #: Multiply-accumulates that the optimisation may take: some three seconds on two cores.
 _MAC_BUDGET = 8e10
@@ -28,6 +29,7 @@ _STEPS = (40, 300)
 _BATCH = 32
 
 
+@one_thread()
 def synthesise(graph: Graph, count: int = 64, seed: int = 0, progress: Progress = silent) -> Dataset:
     """`count` samples without labels; `warnings` says how they came about. The same seed gives the same samples."""
     generator = torch.Generator().manual_seed(seed)
