@@ -431,6 +431,22 @@ case(
     becomes=["Conv2D", "Slice"],
 )
 case("split parts", lambda b, x: b.node("Split", [x], 2, axis=2, num_outputs=2)[0], becomes=["Slice"], opsets=(18,))
+case(
+    "split to sequence",
+    lambda b, x: b.node(
+        "SequenceAt",
+        [b.node("SplitToSequence", [conv3(b, x), b.constant(4, np.int64)], axis=1), b.constant(-1, np.int64)],
+    ),
+    becomes=["Conv2D", "Slice"],
+)
+case(
+    "split to sequence sizes",
+    lambda b, x: b.node(
+        "SequenceAt",
+        [b.node("SplitToSequence", [conv3(b, x), b.constant([1, 5], np.int64)], axis=1), b.constant(1, np.int64)],
+    ),
+    becomes=["Conv2D", "Slice"],
+)
 case("slice attributes", node("Slice", starts=[1, 0], ends=[3, -2], axes=[1, 2]), becomes=["Slice"], opsets=(9,))
 case("slice inputs", integers("Slice", [1, -6], [100, -1], [3, 2], [2, 1]), becomes=["Slice"], opsets=(11, 13, 17))
 case("slice nothing", chain(integers("Slice", [0], [2**62], [1]), relu), becomes=["relu"])

@@ -46,7 +46,14 @@ class Unknown:
     shape: Shape | None
 
 
-Tensor = View | Const | Codes | Unknown
+@dataclass(frozen=True)
+class Pieces:
+    """A sequence of tensors, as torch writes chunk and split: only SequenceAt reads it."""
+
+    views: tuple[View, ...]
+
+
+Tensor = View | Const | Codes | Unknown | Pieces
 
 
 class Blocked(Exception):
@@ -107,6 +114,8 @@ class Context:
             self.tensors[name] = found
         if isinstance(found, Codes):
             raise NotSupported("it works on integer tensors; only QuantizeLinear-DequantizeLinear pairs are read")
+        if isinstance(found, Pieces):
+            raise NotSupported("it works on a sequence; only SplitToSequence followed by SequenceAt is read")
         if isinstance(found, Const):
             found = self._constant(name, found.array)
             self.tensors[name] = found

@@ -11,7 +11,7 @@ import numpy as np
 
 from dnnc.errors import ModelError
 from dnnc.frontend.onnx import view as views
-from dnnc.frontend.onnx.context import Context
+from dnnc.frontend.onnx.context import Blocked, Context, Pieces, Unknown
 from dnnc.frontend.onnx.elementwise import match
 from dnnc.frontend.onnx.source import MAX_ELEMENTS, Const, NotSupported, SourceNode
 from dnnc.frontend.onnx.view import View
@@ -218,6 +218,38 @@ def split(context: Context, node: SourceNode) -> None:
             context.scope(name)
             context.set(name, cut(context, view, {axis: (start, start + size, 1)}))
         start += size
+
+
+def split_to_sequence(context: Context, node: SourceNode) -> None:
+    """Slices that SequenceAt picks from: pieces of one size (the last may be shorter), or of given sizes."""
+    view = context.view(node.input(0))
+    axis = normalise_axis(node.attribute("axis", 0), len(view.axes))
+    total = view.shape[axis]
+    split = context.need_const(node.input(1), "sizes") if node.input(1) else np.array(1)
+    if not node.input(1) and not node.attribute("keepdims", 1):
+        raise NotSupported("keepdims=0")
+    if split.ndim == 0 and int(split) >= 1:
+        sizes = tuple(min(int(split), total - start) for start in range(0, total, int(split)))
+    else:
+        sizes = tuple(int(v) for v in split.reshape(-1))
+    if sum(sizes) != total or min(sizes, default=0) < 1:
+        raise ModelError(f"axis {axis} of {view.shape} cannot be split into {sizes}")
+    starts = np.cumsum((0, *sizes[:-1])).tolist()
+    spans = zip(starts, sizes, strict=True)
+    context.set(node.outputs[0], Pieces(tuple(cut(context, view, {axis: (a, a + n, 1)}) for a, n in spans)))
+
+
+def sequence_at(context: Context, node: SourceNode) -> None:
+    """One piece of a SplitToSequence."""
+    pieces = context.tensors.get(node.input(0))
+    if isinstance(pieces, Unknown):
+        raise Blocked
+    if not isinstance(pieces, Pieces):
+        raise NotSupported("a sequence that is not made by SplitToSequence")
+    (index,) = context.integers(node.input(1), "position") or (0,)
+    if not -len(pieces.views) <= index < len(pieces.views):
+        raise ModelError(f"position {index} of a sequence of {len(pieces.views)} tensors")
+    context.set(node.outputs[0], pieces.views[index])
 
 
 def gather(context: Context, node: SourceNode) -> None:
