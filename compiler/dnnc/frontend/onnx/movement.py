@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import prod
 
 import numpy as np
@@ -197,6 +197,14 @@ def slice_(context: Context, node: SourceNode) -> None:
     context.set(node.outputs[0], cut(context, view, spans))
 
 
+def _spans(view: View, axis: int, sizes: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(start, stop, step) of pieces of these sizes, which must make up the axis. Raises ModelError."""
+    if sum(sizes) != view.shape[axis] or min(sizes, default=0) < 1:
+        raise ModelError(f"axis {axis} of {view.shape} cannot be split into {tuple(sizes)}")
+    stops = list(accumulate(sizes))
+    return [(stop - size, stop, 1) for stop, size in zip(stops, sizes, strict=True)]
+
+
 def split(context: Context, node: SourceNode) -> None:
     """Split into several Slices."""
     view = context.view(node.input(0))
@@ -210,14 +218,12 @@ def split(context: Context, node: SourceNode) -> None:
         count = node.attribute("num_outputs", len(node.outputs))
         part = -(-total // count)
         sizes = (*(part,) * (count - 1), total - part * (count - 1))
-    if sum(sizes) != total or min(sizes, default=0) < 1 or len(sizes) != len(node.outputs):
+    if len(sizes) != len(node.outputs):
         raise ModelError(f"axis {axis} of {view.shape} cannot be split into {sizes}")
-    start = 0
-    for name, size in zip(node.outputs, sizes, strict=True):
+    for name, span in zip(node.outputs, _spans(view, axis, sizes), strict=True):
         if name:
             context.scope(name)
-            context.set(name, cut(context, view, {axis: (start, start + size, 1)}))
-        start += size
+            context.set(name, cut(context, view, {axis: span}))
 
 
 def split_to_sequence(context: Context, node: SourceNode) -> None:
@@ -232,11 +238,8 @@ def split_to_sequence(context: Context, node: SourceNode) -> None:
         sizes = tuple(min(int(split), total - start) for start in range(0, total, int(split)))
     else:
         sizes = tuple(int(v) for v in split.reshape(-1))
-    if sum(sizes) != total or min(sizes, default=0) < 1:
-        raise ModelError(f"axis {axis} of {view.shape} cannot be split into {sizes}")
-    starts = np.cumsum((0, *sizes[:-1])).tolist()
-    spans = zip(starts, sizes, strict=True)
-    context.set(node.outputs[0], Pieces(tuple(cut(context, view, {axis: (a, a + n, 1)}) for a, n in spans)))
+    pieces = tuple(cut(context, view, {axis: span}) for span in _spans(view, axis, sizes))
+    context.set(node.outputs[0], Pieces(pieces))
 
 
 def sequence_at(context: Context, node: SourceNode) -> None:
@@ -246,7 +249,10 @@ def sequence_at(context: Context, node: SourceNode) -> None:
         raise Blocked
     if not isinstance(pieces, Pieces):
         raise NotSupported("a sequence that is not made by SplitToSequence")
-    (index,) = context.integers(node.input(1), "position") or (0,)
+    position = context.integers(node.input(1), "position")
+    if len(position) != 1:
+        raise ModelError(f"a position of {len(position)} numbers; expected one")
+    index = position[0]
     if not -len(pieces.views) <= index < len(pieces.views):
         raise ModelError(f"position {index} of a sequence of {len(pieces.views)} tensors")
     context.set(node.outputs[0], pieces.views[index])
