@@ -1,6 +1,10 @@
-/* Depthwise convolution by SMLAD for one width of weights. */
+/* Depthwise convolution by SMLAD for one width of weights; DNNC_LINE, where defined, makes the lines of a 3x3 one. */
 #include "dnnc_decode.h"
+#ifdef DNNC_LINE
+#include "dnnc_smlad_line.h"
+#else
 #include "dnnc_smlad.h"
+#endif
 
 /* The weights of a tile, as signed bytes. */
 static const uint32_t *unpack(int8_t *taps, const uint32_t *w, uint32_t k) {
@@ -28,7 +32,12 @@ static const uint32_t *unpack(int8_t *taps, const uint32_t *w, uint32_t k) {
 void DNNC_KERNEL(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, void *scratch);
 
 void DNNC_KERNEL(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, void *scratch) {
+#ifdef DNNC_LINE
+  dnnc_smlad_depthwise_3x3(layer, x, y, scratch, unpack, (8u + DNNC_BLOCK_K) / DNNC_BLOCK_K * (4u * DNNC_BLOCK_K),
+                           DNNC_LINE);
+#else
   uint32_t k = (uint32_t)layer->kernel_h * layer->kernel_w;
   dnnc_smlad_depthwise(layer, x, y, scratch, unpack,
                        (k + DNNC_BLOCK_K - 1u) / DNNC_BLOCK_K * (4u * DNNC_BLOCK_K));
+#endif
 }

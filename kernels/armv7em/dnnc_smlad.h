@@ -18,17 +18,18 @@
 #define DNNC_SMLAD_ASM 0
 #endif
 
-/* Two pixels times all tiles. x: pairs of pixel 0 and pixel 1 in turn, up to x_end; w: one tile after another.
- * correction0, 1: added to the sums of each pixel, for the offset of the fields. half: 1 where the number of fours of
- * k is odd (loops that take eight k at a time enter in the middle). A last tile is stored in part. */
-typedef void dnnc_smlad_two_t(const uint32_t *x, const uint32_t *w, const int32_t *bias, const int32_t *multiplier,
+/* Two pixels times all tiles. x: pairs of pixel 0 and pixel 1 in turn, up to x_end; w: one tile after another. tables,
+ * scales: bias and scales of dnnc_linear_t. correction0, 1: added to the sums of each pixel, for the offset of the
+ * fields. fours: of k, so that loops that take several fours at a time can enter in the middle. A last tile is stored
+ * in part. */
+typedef void dnnc_smlad_two_t(const uint32_t *x, const uint32_t *w, const void *tables, uint32_t scales,
                               int8_t *y0, int8_t *y1, int32_t channels, const uint32_t *x_end, int32_t zero,
-                              uint32_t left_shift, int32_t correction0, int32_t correction1, uint32_t half);
+                              uint32_t left_shift, int32_t correction0, int32_t correction1, uint32_t fours);
 
 /* One pixel times all tiles; x: its pairs. */
-typedef void dnnc_smlad_one_t(const uint32_t *x, const uint32_t *w, const int32_t *bias, const int32_t *multiplier,
+typedef void dnnc_smlad_one_t(const uint32_t *x, const uint32_t *w, const void *tables, uint32_t scales,
                               int8_t *y, int32_t channels, const uint32_t *x_end, int32_t zero, uint32_t left_shift,
-                              int32_t correction, uint32_t half);
+                              int32_t correction, uint32_t fours);
 
 /* Weights of one width. A block is the smallest run of words with whole k-pairs; weight = field - offset. */
 typedef struct {
@@ -40,8 +41,29 @@ typedef struct {
 extern const dnnc_smlad_t dnnc_smlad_w1, dnnc_smlad_w2, dnnc_smlad_w3, dnnc_smlad_w4, dnnc_smlad_w5, dnnc_smlad_w6,
     dnnc_smlad_w8;
 
-/* Weights packed as "sums": a half-word is read as one number, with which the last of its channels is multiplied. */
-extern const dnnc_smlad_t dnnc_smlad_w4_sums, dnnc_smlad_w8_sums;
+/* Weights packed as "sums": products are made with several channels' weights at a time, as one number. */
+extern const dnnc_smlad_t dnnc_smlad_w2_sums, dnnc_smlad_w4_sums, dnnc_smlad_w5_sums, dnnc_smlad_w8_sums;
+
+/* Bytes of the tables of an output channel. */
+static inline uint32_t dnnc_smlad_table_bytes(const dnnc_linear_t *layer) { return layer->scales ? 4 : 8; }
+
+/* The biases and the multipliers of the tile that begins at `lane`; tables, scales as in dnnc_smlad_two_t. */
+static inline void dnnc_smlad_tables(const void *tables, uint32_t scales, uint32_t lane, int32_t bias[4],
+                                     int32_t multiplier[4]) {
+  if (scales) {
+    const uint32_t *words = (const uint32_t *)tables + lane;
+    for (uint32_t c = 0; c < 4; c++) {
+      multiplier[c] = (int16_t)(uint16_t)(words[c / 2] >> c % 2 * 16) * (int32_t)(scales >> 16);
+      bias[c] = (int16_t)(uint16_t)(words[2 + c / 2] >> c % 2 * 16) * (int32_t)(scales & 0xffffu);
+    }
+  } else {
+    const int32_t *words = (const int32_t *)tables + 2 * lane;
+    for (uint32_t c = 0; c < 4; c++) {
+      bias[c] = words[c];
+      multiplier[c] = words[4 + c];
+    }
+  }
+}
 
 /* Layers; `weights` says of which width. */
 void dnnc_smlad_conv(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, void *scratch,

@@ -6,11 +6,28 @@ typedef struct {
   int32_t row, column, element;
 } corner_t;
 
-static corner_t corner(const dnnc_linear_t *layer, uint32_t i, uint32_t j) {
+/* The windows of the output pixels in their order; `left` more of a row. */
+typedef struct {
   corner_t at;
-  at.row = (int32_t)(i * layer->stride_h) - layer->pad_top;
-  at.column = (int32_t)(j * layer->stride_w) - layer->pad_left;
-  at.element = (at.row * layer->in_w + at.column) * layer->in_stride;
+  uint32_t left;
+} windows_t;
+
+static windows_t windows_of(const dnnc_linear_t *layer) {
+  int32_t top = -(int32_t)layer->pad_top, left = -(int32_t)layer->pad_left;
+  windows_t windows = {{top, left, (top * layer->in_w + left) * layer->in_stride}, layer->out_w};
+  return windows;
+}
+
+static inline corner_t next(windows_t *windows, const dnnc_linear_t *layer) {
+  corner_t at = windows->at;
+  windows->at.column += layer->stride_w;
+  windows->at.element += layer->stride_w * layer->in_stride;
+  if (--windows->left == 0) {
+    windows->left = layer->out_w;
+    windows->at.row += layer->stride_h;
+    windows->at.column = -(int32_t)layer->pad_left;
+    windows->at.element = (windows->at.row * layer->in_w + windows->at.column) * layer->in_stride;
+  }
   return at;
 }
 
@@ -95,20 +112,39 @@ static void copy(int8_t *to, const int8_t *from, uint32_t run, uint32_t rows, ui
 
 #endif
 
+/* Windows that lie in the image, whose rows lie together in it: `rows` runs of `run` elements, `step` elements apart,
+ * where the corner is at most at row `bottom` and column `right`; `right` is -1 where there are none. */
+typedef struct {
+  uint32_t run, rows, step;
+  int32_t bottom, right;
+} inside_t;
+
+static inside_t inside_of(const dnnc_linear_t *layer, uint32_t depth) {
+  inside_t inside;
+  inside.run = together(layer, depth);
+  inside.rows = layer->kernel_h;
+  inside.step = (uint32_t)layer->dilation_h * layer->in_w * layer->in_stride;
+  inside.bottom = layer->in_h - (layer->kernel_h - 1) * layer->dilation_h - 1;
+  inside.right = inside.run ? layer->in_w - layer->kernel_w : -1;
+  return inside;
+}
+
 /* One window, byte by byte, for any depth. */
-static void gather_bytes(const dnnc_linear_t *layer, const int8_t *x, uint32_t depth, corner_t a, const int8_t *zeros,
-                         int8_t *bytes) {
-  uint32_t run = together(layer, depth), kernel_h = layer->kernel_h;
-  corner_t last = a;
-  last.row += (int32_t)((kernel_h - 1) * layer->dilation_h);
-  if (run && whole(layer, a) && whole(layer, last)) {
-    copy(bytes, x + a.element, run, kernel_h, (uint32_t)layer->dilation_h * layer->in_w * layer->in_stride);
-    return;
-  }
-  for (; kernel_h; kernel_h--, a = below(layer, a)) {
+static void gather_taps(const dnnc_linear_t *layer, const int8_t *x, uint32_t depth, corner_t a, const int8_t *zeros,
+                        int8_t *bytes) {
+  for (uint32_t kernel_h = layer->kernel_h; kernel_h; kernel_h--, a = below(layer, a)) {
     for (uint32_t kw = 0; kw < layer->kernel_w; kw++, bytes += depth) {
       copy(bytes, tap(layer, x, zeros, a, kw), depth, 1, 0);
     }
+  }
+}
+
+static inline void gather_bytes(const dnnc_linear_t *layer, const inside_t *inside, const int8_t *x, uint32_t depth,
+                                corner_t a, const int8_t *zeros, int8_t *bytes) {
+  if (a.row >= 0 && a.row <= inside->bottom && a.column >= 0 && a.column <= inside->right) {
+    copy(bytes, x + a.element, inside->run, inside->rows, inside->step);
+  } else {
+    gather_taps(layer, x, depth, a, zeros, bytes);
   }
 }
 
@@ -135,21 +171,21 @@ void dnnc_smlad_conv(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, voi
   }
   uint32_t pixels = (uint32_t)layer->out_h * layer->out_w;
   const uint32_t *w = layer->weights;
-  uint32_t lane = 0;
+  const uint8_t *tables = layer->bias;
+  inside_t inside = inside_of(layer, depth);
+  int clamped = layer->lo > -128 || layer->hi < 127;
   for (uint32_t g = 0; g < layer->groups; g++, x += depth) {
-    uint32_t i = 0, j = 0;
+    windows_t windows = windows_of(layer);
     for (uint32_t p = 0; p < pixels; p += 2) {
-      corner_t a = corner(layer, i, j), b = a;
+      corner_t a = next(&windows, layer), b = a;
       uint32_t other = p; /* an odd last pixel is computed twice, to the same place */
-      if (++j == layer->out_w) j = 0, i++;
       if (p + 1 < pixels) {
         other = p + 1;
-        b = corner(layer, i, j);
-        if (++j == layer->out_w) j = 0, i++;
+        b = next(&windows, layer);
       }
       if (depth % 4) {
-        gather_bytes(layer, x, depth, a, zeros, bytes);
-        gather_bytes(layer, x, depth, b, zeros, bytes + k4);
+        gather_bytes(layer, &inside, x, depth, a, zeros, bytes);
+        gather_bytes(layer, &inside, x, depth, b, zeros, bytes + k4);
         dnnc_smlad_widen_two(pairs, bytes, bytes + k4, k4 / 4);
       } else {
         gather_pairs(layer, x, depth, a, b, zeros, pairs);
@@ -159,18 +195,20 @@ void dnnc_smlad_conv(const dnnc_linear_t *layer, const int8_t *x, int8_t *y, voi
       int8_t *y0 = y + p * layer->out_stride, *y1 = y + other * layer->out_stride;
       int8_t *to0 = y0 + g * outputs, *to1 = y1 + g * outputs;
       if (layer->channels) to0 = held, to1 = held + outputs;
-      weights->two(pairs, w, layer->bias + lane, layer->multiplier + lane, to0, to1, (int32_t)outputs, end,
+      weights->two(pairs, w, tables, layer->scales, to0, to1, (int32_t)outputs, end,
                    layer->out_zero, layer->left_shift, -sums[0] * weights->offset, -sums[1] * weights->offset,
-                   padded / 4 & 1);
-      dnnc_smlad_clamp(layer->lo, layer->hi, to0, outputs);
-      dnnc_smlad_clamp(layer->lo, layer->hi, to1, outputs);
+                   padded / 4);
+      if (clamped) {
+        dnnc_smlad_clamp(layer->lo, layer->hi, to0, outputs);
+        dnnc_smlad_clamp(layer->lo, layer->hi, to1, outputs);
+      }
       if (layer->channels) {
         scatter(layer->channels + g * outputs, to0, outputs, y0);
         scatter(layer->channels + g * outputs, to1, outputs, y1);
       }
     }
     uint32_t tiles = (outputs + 3u) / 4;
-    lane += 4 * tiles;
+    tables += 4 * tiles * dnnc_smlad_table_bytes(layer);
     w += tiles * tile;
   }
 }

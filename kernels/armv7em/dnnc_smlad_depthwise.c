@@ -265,6 +265,7 @@ void dnnc_smlad_depthwise(const dnnc_linear_t *layer, const int8_t *x, int8_t *y
   const uint32_t *packed = layer->weights;
   span_t span = span_of(layer, shape, ring);
   entry_t outside;
+  int32_t bias[4], multiplier[4];
   job_t jobs[2];
   for (uint32_t c = 0; c < 8; c++) outside.pairs[c] = layer->in_zero;
   fill(ring, ring_size, 1, outside);
@@ -274,12 +275,13 @@ void dnnc_smlad_depthwise(const dnnc_linear_t *layer, const int8_t *x, int8_t *y
     tile.together = tile.count == 4 && !layer->channels;
     packed = unpack(taps, packed, layer->kernel_h * (uint32_t)layer->kernel_w);
     place(layer, shape, taps, windows);
+    dnnc_smlad_tables(layer->bias, layer->scales, o, bias, multiplier);
     uint32_t in_stride = tile.together ? layer->in_stride : 4, out_stride = tile.together ? layer->out_stride : 4;
     for (uint32_t phase = 0; phase < count; phase++) {
       job_t *job = &jobs[phase];
       job->x = ring + (phase * layer->stride_w + shape.odd) / 2 * shape.rows;
-      job->bias = layer->bias + o;
-      job->multiplier = layer->multiplier + o;
+      job->bias = bias;
+      job->multiplier = multiplier;
       job->left = (out_w + (phase ? 0 : shape.phases - 1)) / shape.phases;
       job->x_step = shape.phases * layer->stride_w / 2 * column_bytes;
       job->y_step = shape.phases * out_stride;

@@ -5,8 +5,9 @@
 #if DNNC_SMLAD_ASM
 
 #define X "ldrd r2, r3, [r0], #8\n"
-#define F0 "ldr r12, [r1], #4\nand lr, r12, #0x00070007\n"
-#define FIELD "lsr r12, r12, #3\nand lr, r12, #0x00070007\n"
+#define LAST "and lr, r12, #0x00070007\n"
+#define FIELD LAST "lsr r12, r12, #3\n"
+#define F0 "ldr r12, [r1], #4\n" FIELD
 #define C0 DNNC_TWO_0("lr")
 #define C1 DNNC_TWO_1("lr")
 #define C2 DNNC_TWO_2("lr")
@@ -15,10 +16,10 @@
 DNNC_NAKED static void dnnc_two(DNNC_TWO_ARGUMENTS) {
   __asm__ volatile(DNNC_ENTER DNNC_TWO_TILE DNNC_TWO_START_CORRECTED DNNC_TWO_LOOP
                    X F0 C0 FIELD C1 FIELD C2 FIELD C3
-                   X FIELD C0 F0 C1 FIELD C2 FIELD C3
-                   X FIELD C0 FIELD C1 F0 C2 FIELD C3
-                   X FIELD C0 FIELD C1 FIELD C2 F0 C3
-                   X FIELD C0 FIELD C1 FIELD C2 FIELD C3 DNNC_TWO_AGAIN DNNC_TWO_FINISH);
+                   X LAST C0 F0 C1 FIELD C2 FIELD C3
+                   X FIELD C0 LAST C1 F0 C2 FIELD C3
+                   X FIELD C0 FIELD C1 LAST C2 F0 C3
+                   X FIELD C0 FIELD C1 FIELD C2 LAST C3 DNNC_TWO_AGAIN DNNC_TWO_FINISH);
 }
 
 #define ONE(w0, w1, w2, w3) "ldr r8, [r0], #4\n" DNNC_ONE_FIELDS("r8", "r9", w0, w1, w2, w3)

@@ -4,12 +4,12 @@
 
 #if DNNC_SMLAD_ASM
 
-/* The fields at bits 0 and 6 of a word in r12, for two channels. */
+/* The fields at bits 0 and 6 of a word in r12, for two channels; leaves the word shifted right by 6. */
 #define FIELDS(c0, c1)           \
   "and lr, r12, #0x003f003f\n"   \
+  "lsr r12, r12, #6\n"           \
   c0("lr")                       \
-  "lsr lr, r12, #6\n"            \
-  "and lr, lr, #0x003f003f\n"    \
+  "and lr, r12, #0x003f003f\n"   \
   c1("lr")
 #define TWO                           \
   "ldr r12, [r1]\n"                   \
@@ -19,7 +19,7 @@
   FIELDS(DNNC_TWO_2, DNNC_TWO_3)      \
   "ldr lr, [r1]\n"                    \
   "ldr r2, [r1, #8]\n"                \
-  "lsr r12, r12, #8\n"                \
+  "lsr r12, r12, #2\n"                \
   "lsr lr, lr, #12\n"                 \
   "lsr r2, r2, #12\n"                 \
   "and lr, lr, #0x000f000f\n"         \

@@ -9,19 +9,25 @@ DNNC_NAKED void dnnc_smlad_widen_two(uint32_t *to DNNC_IN_ASM, const int8_t *a D
       "push {r4-r7}\n"
       "lsrs r12, r3, #1\n"
       "bcc 2f\n"
-#define DNNC_FOUR                \
-      "ldr r4, [r1], #4\n"       \
-      "ldr r5, [r2], #4\n"       \
+#define DNNC_FOUR(at)            \
+      "ldr r4, [r1, #" at "]\n"  \
+      "ldr r5, [r2, #" at "]\n"  \
       "sxtb16 r6, r4, ror #8\n"  \
       "sxtb16 r4, r4\n"          \
       "sxtb16 r7, r5, ror #8\n"  \
       "sxtb16 r5, r5\n"          \
       "stm r0!, {r4-r7}\n"
-      "1:\n" DNNC_FOUR
+      DNNC_FOUR("0")
+      "adds r1, #4\n"
+      "adds r2, #4\n"
       "2:\n"
       "subs r12, r12, #1\n"
-      "blt 3f\n" DNNC_FOUR
-      "b 1b\n"
+      "blt 3f\n"
+      "1:\n" DNNC_FOUR("0") DNNC_FOUR("4")
+      "adds r1, #8\n"
+      "adds r2, #8\n"
+      "subs r12, r12, #1\n"
+      "bge 1b\n"
       "3:\n"
       "pop {r4-r7}\n"
       "bx lr\n");
@@ -44,24 +50,34 @@ DNNC_NAKED void dnnc_smlad_widen_one(uint32_t *to DNNC_IN_ASM, const int8_t *a D
       "bx lr\n");
 }
 
+#define DNNC_FOUR(a, b, c, d)         \
+  "smlad r3, " a ", r2, r3\n"         \
+  "smlad r12, " b ", r2, r12\n"       \
+  "smlad r3, " c ", r2, r3\n"         \
+  "smlad r12, " d ", r2, r12\n"
 DNNC_NAKED void dnnc_smlad_sums(const uint32_t *x DNNC_IN_ASM, const uint32_t *x_end DNNC_IN_ASM,
                                 int32_t sums[2] DNNC_IN_ASM) {
   __asm__ volatile(
-      "push {r4-r8, r9}\n"
+      "push {r2, r4-r11}\n"
       "mov r3, #0\n"
       "mov r12, #0\n"
-      "mov r8, #0x00010001\n"
+      "mov r2, #0x00010001\n"
+      "sub r4, r1, r0\n" /* an odd number of fours: one of them first */
+      "lsls r4, r4, #27\n"
+      "bpl 1f\n"
+      "ldm r0!, {r4-r7}\n" DNNC_FOUR("r4", "r5", "r6", "r7")
+      "cmp r0, r1\n"
+      "beq 2f\n"
       "1:\n"
-      "ldm r0!, {r4-r7}\n"
-      "smlad r3, r4, r8, r3\n"
-      "smlad r12, r5, r8, r12\n"
-      "smlad r3, r6, r8, r3\n"
-      "smlad r12, r7, r8, r12\n"
+      "ldm r0!, {r4-r11}\n" DNNC_FOUR("r4", "r5", "r6", "r7") DNNC_FOUR("r8", "r9", "r10", "r11")
       "cmp r0, r1\n"
       "bne 1b\n"
+      "2:\n"
+      "pop {r2}\n"
       "strd r3, r12, [r2]\n"
-      "pop {r4-r8, r9}\n"
+      "pop {r4-r11}\n"
       "bx lr\n");
+#undef DNNC_FOUR
 }
 
 /* The four bytes of `value`, each clamped to those of lo and hi. */

@@ -1,19 +1,6 @@
 /* Mean of each window: a sum and one requantisation. */
 #include "dnnc_window.h"
 
-/* How many of the `kernel` positions from `first` lie in begin..end. */
-static int32_t overlap(int32_t first, int32_t kernel, int32_t begin, int32_t end) {
-  int32_t from = first < begin ? begin : first, to = first + kernel > end ? end : first + kernel;
-  return to > from ? to - from : 0;
-}
-
-/* The multiplier for windows of `count` positions; a window of none counts as one. */
-static int32_t multiplier(const dnnc_avgpool_t *layer, int32_t count) {
-  const int32_t *entry = layer->count;
-  while (count > 1 && *entry != count) entry++;
-  return layer->multiplier[entry - layer->count];
-}
-
 void DNNC_KERNEL(const dnnc_avgpool_t *layer, const DNNC_X *x, DNNC_Y *y, void *scratch);
 
 void DNNC_KERNEL(const dnnc_avgpool_t *layer, const DNNC_X *x, DNNC_Y *y, void *scratch) {
@@ -22,11 +9,11 @@ void DNNC_KERNEL(const dnnc_avgpool_t *layer, const DNNC_X *x, DNNC_Y *y, void *
   (void)scratch;
   for (uint32_t i = 0; i < win->out_h; i++) {
     dnnc_span_t rows = dnnc_span(i, win->stride_h, win->pad_top, win->kernel_h, 1, win->in_h);
-    int32_t counted = overlap(rows.first, win->kernel_h, layer->count_top, layer->count_bottom);
+    int32_t counted = dnnc_overlap(rows.first, win->kernel_h, layer->count_top, layer->count_bottom);
     for (uint32_t j = 0; j < win->out_w; j++) {
       dnnc_span_t cols = dnnc_span(j, win->stride_w, win->pad_left, win->kernel_w, 1, win->in_w);
-      int32_t count = counted * overlap(cols.first, win->kernel_w, layer->count_left, layer->count_right);
-      int32_t scale = multiplier(layer, count);
+      int32_t count = counted * dnnc_overlap(cols.first, win->kernel_w, layer->count_left, layer->count_right);
+      int32_t scale = dnnc_mean_multiplier(layer, count);
       int32_t zeros = (rows.end - rows.begin) * (cols.end - cols.begin) * layer->in_zero;
       for (uint32_t c = 0; c < channels; c++) {
         int32_t sum = -zeros;

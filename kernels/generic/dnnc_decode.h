@@ -8,14 +8,23 @@
 #ifndef DNNC_DECODE_H
 #define DNNC_DECODE_H
 
-/* Bytes are loaded one by one where a load extends the sign for nothing; Thumb-1 takes them out of words. */
-#if defined(__BYTE_ORDER__) && !defined(__arm__)
+/* Bytes are loaded one by one where a load extends the sign for nothing; Thumb-1 takes them out of words. With
+ * DNNC_UNSIGNED weights of 8 bits are offset binary, as all others are. */
+#if defined(__BYTE_ORDER__) && (!defined(__thumb__) || defined(__thumb2__) || defined(DNNC_UNSIGNED))
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define DNNC_BYTES
 #endif
 #endif
 
-#if DNNC_BITS == 8 && defined(DNNC_BYTES)
+#if DNNC_BITS == 8 && defined(DNNC_UNSIGNED) && defined(DNNC_BYTES)
+#define DNNC_OFFSET 128
+#define DNNC_LOW(p) ((int32_t)*(p))
+#define DNNC_HIGH(p) ((int32_t)(p)[2])
+#elif DNNC_BITS == 8 && defined(DNNC_UNSIGNED)
+#define DNNC_OFFSET 128
+#define DNNC_LOW(p) ((int32_t)((p) & 255u))
+#define DNNC_HIGH(p) ((int32_t)((p) >> 16 & 255u))
+#elif DNNC_BITS == 8 && defined(DNNC_BYTES)
 #define DNNC_OFFSET 0
 #define DNNC_LOW(p) ((int32_t)*(p))
 #define DNNC_HIGH(p) ((int32_t)(p)[2])
@@ -81,11 +90,16 @@
 #elif DNNC_BITS == 8
 #define DNNC_BLOCK_K 2u
 #define DNNC_BLOCK_WORDS 2u
+#ifdef DNNC_UNSIGNED
+#define DNNC_BYTE uint8_t
+#else
+#define DNNC_BYTE int8_t
+#endif
 #ifdef DNNC_BYTES
-#define DNNC_BLOCK(w)                      \
-  {                                        \
-    const int8_t *b = (const int8_t *)(w); \
-    DNNC_FOUR(0, b, b + 1, b + 4, b + 5)   \
+#define DNNC_BLOCK(w)                                              \
+  {                                                                \
+    const DNNC_BYTE *bytes = (const DNNC_BYTE *)(w);               \
+    DNNC_FOUR(0, bytes, bytes + 1, bytes + 4, bytes + 5)           \
   }
 #else
 #define DNNC_BLOCK(w) DNNC_FOUR(0, (w)[0], (w)[0] >> 8, (w)[1], (w)[1] >> 8)

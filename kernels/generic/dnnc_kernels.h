@@ -5,9 +5,11 @@
  * arithmetic, as every compiler for these machines has it.
  *
  * Every kernel is `void kernel(const dnnc_..._t *layer, const <input> *x, ..., <output> *y, void *scratch)`; scratch
- * is 4-byte aligned and its size is known at compile time (0 where a kernel needs none). A kernel's source is
- * instantiated by macros at its head: DNNC_KERNEL its name, DNNC_X, DNNC_X2, DNNC_Y the element types, DNNC_BITS the
- * width of its weights.
+ * is 4-byte aligned and its size is known at compile time (0 where a kernel needs none). y may overlap an input: it
+ * begins so far before it that the kernel, in the order in which it reads and writes, overwrites no byte that it still
+ * reads (dnnc/backends/c/walk.py has that order for every kernel, and changes with it); so no pointer is `restrict`.
+ * Scratch overlaps nothing. A kernel's source is instantiated by macros at its head: DNNC_KERNEL its name, DNNC_X,
+ * DNNC_X2, DNNC_Y the element types, DNNC_BITS the width of its weights.
  */
 #ifndef DNNC_KERNELS_H
 #define DNNC_KERNELS_H
@@ -32,17 +34,21 @@ extern "C" {
 /* A linear layer: convolution, depthwise convolution or fully connected (a 1x1 convolution over a row of pixels).
  *
  * weights: packed pairs, tile of four output channels after tile of four (dnnc/backends/c/pack.py describes them).
- * bias, multiplier and shift hold four elements a tile. bias has the input's zero point folded in.
+ * bias, multiplier: four elements a tile. The input's zero point is folded into the bias. Kernels that only shift have
+ * shifts in the place of multipliers: multiplier = 2^(31 - shift).
+ * Kernels that take tables a tile at a time have no multiplier, and a record a tile at bias: four biases, then four
+ * multipliers, int32_t; or, where scales is not 0, int16_t codes in words, the first of two in the low half, of four
+ * multipliers, then of four biases: bias = code * (scales & 0xffff), multiplier = code * (scales >> 16), left_shift 0.
  * channels: NULL, or the output channel of each of this call's channels (a layer of mixed widths is one call a width).
  * x points at the first channel that the call reads (a depthwise call with `channels` picks them by it), y at the whole
  * output's first.
  */
 typedef struct {
   const uint32_t *weights;
-  const int32_t *bias;
-  const int32_t *multiplier; /* NULL for the kernels that only shift */
-  const uint8_t *shift;      /* NULL for the kernels that multiply */
+  const void *bias;       /* int32_t, or records */
+  const void *multiplier; /* int32_t, or uint8_t shifts, or NULL */
   const uint16_t *channels;
+  uint32_t scales;
   uint16_t in_h, in_w, in_c;    /* in_c: input channels of one group */
   uint16_t in_stride;           /* channels of the whole input: distance between pixels */
   uint16_t out_h, out_w, out_c; /* out_c: output channels of one group, in this call */

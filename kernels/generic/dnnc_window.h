@@ -18,4 +18,17 @@ static inline dnnc_span_t dnnc_span(uint32_t index, uint32_t stride, uint32_t pa
   return span;
 }
 
+/* How many of the `kernel` positions from `first` lie in begin..end. */
+static inline int32_t dnnc_overlap(int32_t first, int32_t kernel, int32_t begin, int32_t end) {
+  int32_t from = first < begin ? begin : first, to = first + kernel > end ? end : first + kernel;
+  return to > from ? to - from : 0;
+}
+
+/* The multiplier for windows of `count` positions; a window of none counts as one. */
+static inline int32_t dnnc_mean_multiplier(const dnnc_avgpool_t *layer, int32_t count) {
+  const int32_t *entry = layer->count;
+  while (count > 1 && *entry != count) entry++;
+  return layer->multiplier[entry - layer->count];
+}
+
 #endif
