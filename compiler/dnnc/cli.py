@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 EXECUTIONS = ("simulator", "host", "emulator", "qemu")
 COMPILERS = ("auto", "gcc", "zig")
+GOALS = ("balanced", "speed", "size")
 #: Samples of `verify --data` unless told otherwise: enough to differ where something differs, quick on an emulator.
 DEFAULT_SAMPLES = 8
 INTERNAL_ERROR, INTERRUPTED = 3, 130
@@ -75,6 +76,13 @@ _shapes = click.option(
 @click.option("--bits", metavar="SPEC", help="int8, uniform{weights=4}, fisher{average=4}, ... [default: int8]")
 @click.option("--data", type=_data_file, help="Calibration samples: .npz with x [N, ...] and perhaps y [N], or .npy.")
 @_shapes
+@click.option(
+    "--optimise",
+    type=click.Choice(GOALS),
+    default="balanced",
+    show_default=True,
+    help="speed, size: try kernels out on the emulated target, for fewer cycles or less flash.",
+)
 @click.option("--name", help="Name of the network in C [default: from the file's name].")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it is an artefact.")
@@ -82,7 +90,7 @@ _shapes = click.option(
 @_common
 def compile(
     model: Path, output: Path | None, target: str, bits: str | None, data: Path | None, input_shapes: tuple[str, ...],
-    name: str | None, seed: int, overwrite: bool, compiler: str, as_json: bool, quiet: bool,
+    optimise: str, name: str | None, seed: int, overwrite: bool, compiler: str, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Compile MODEL (.onnx or .pt2) and write C, report and test vectors to a folder."""
     shapes = _parse_shapes(input_shapes)
@@ -96,8 +104,8 @@ def compile(
 
         check_destination(folder, overwrite)
         artefact, report = compile_with_report(
-            model, target=target, bits=bits, data=data, input_shapes=shapes, seed=seed, name=name, compiler=compiler,
-            progress=tell,
+            model, target=target, bits=bits, data=data, input_shapes=shapes, seed=seed, name=name, optimise=optimise,
+            compiler=compiler, progress=tell,
         )  # fmt: skip
         artefact.write(folder, overwrite)
     if as_json:
@@ -142,25 +150,42 @@ def inspect(model: Path, target: str | None, input_shapes: tuple[str, ...], as_j
 
 @cli.command(short_help="Run the artefact in FOLDER on real inputs.")
 @click.argument("folder", type=_folder)
-@click.option("--input", "input_file", type=_data_file, required=True, help="Samples in the model's own layout.")
-@click.option("--on", type=click.Choice(EXECUTIONS), default="simulator", show_default=True)
+@click.option(
+    "--input",
+    "input_file",
+    type=_data_file,
+    help="Samples in the model's own layout [default with --profile: a stored test vector].",
+)
+@click.option(
+    "--on", type=click.Choice(EXECUTIONS), help="[default: simulator; with --profile: emulator, which alone can]"
+)
 @click.option("--output", type=_data_file, help="Write the outputs here (.npy, or .npz for several).")
+@click.option("--profile", is_flag=True, help="Instructions and modelled cycles by layer and by what they are for.")
 @_own_target
 @_compiler
 @_common
 def run(
     folder: Path,
-    input_file: Path,
-    on: str,
+    input_file: Path | None,
+    on: str | None,
     output: Path | None,
+    profile: bool,
     target: str | None,
     compiler: str,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Run the artefact in FOLDER on real inputs; count instructions and memory where the execution can."""
+    on = on or ("emulator" if profile else "simulator")
+    if profile and on != "emulator":
+        raise OptionError(f"--profile needs --on emulator, which counts each instruction, not --on {on}")
+    if input_file is None and not profile:
+        raise OptionError("dnnc run needs --input, samples in the model's own layout")
     with _progress(quiet) as tell:
-        artefact, codes, _ = _open(folder, input_file, None, tell)
+        if input_file is not None:
+            artefact, codes, _ = _open(folder, input_file, None, tell)
+        else:
+            artefact, codes = _open_stored(folder, tell)
         tell(f"running on {on}", 0, 0)
         execution = _runner(artefact, on, compiler, target).run(codes)
         from dnnc.outputs import model_outputs, save_outputs
@@ -169,13 +194,19 @@ def run(
         if output is not None:
             save_outputs(output, outputs)
     if as_json:
-        from dnnc.report.machine import execution_values, output_values
+        from dnnc.report.machine import execution_values, output_values, profile_values
 
-        _print_json({**execution_values(execution), "on": on, "outputs": output_values(outputs)})
+        values = {**execution_values(execution), "on": on, "outputs": output_values(outputs)}
+        if profile and execution.profile is not None:
+            values["profile"] = profile_values(execution.profile)
+        _print_json(values)
     elif not quiet:
-        from dnnc.report.terminal import print_execution
+        from dnnc.report.terminal import print_execution, print_profile
 
-        print_execution(execution, outputs, on, _console())
+        console = _console()
+        if profile and execution.profile is not None:
+            print_profile(execution.profile, console)
+        print_execution(execution, outputs, on, console)
 
 
 @cli.command(short_help="Prove that all executions of FOLDER agree on every bit.")
@@ -339,6 +370,15 @@ def _open(folder: Path, data: Path, samples: int | None, tell: Progress) -> tupl
     if samples is not None:
         dataset = dataset.first(samples)
     return artefact, quantise_inputs(artefact.integer_graph, dataset.inputs), dataset
+
+
+def _open_stored(folder: Path, tell: Progress) -> tuple[Artefact, dict[str, Array]]:
+    """The artefact and the first of its stored test vectors."""
+    tell("loading", 0, 0)
+    from dnnc.artefact import Artefact
+
+    artefact = Artefact.load(folder)
+    return artefact, dict(artefact.vectors.take((0,)).inputs)
 
 
 def _runner(artefact: Artefact, on: str, compiler: str, target: str | None) -> Runner:

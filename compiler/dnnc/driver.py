@@ -15,15 +15,20 @@ import numpy as np
 from dnnc import frontend
 from dnnc.accuracy import compare, layer_sqnr_db
 from dnnc.artefact import FLOAT_GRAPH, INTEGER_GRAPH, VECTORS, Artefact, Vectors
-from dnnc.backends.c import emit, lower
+from dnnc.backends.c import emit, lower, simplification
+from dnnc.backends.c.banded import rows_are_words, takes_packed
 from dnnc.backends.c.interface import interface
+from dnnc.backends.c.optimise import GOALS, Cost, select
+from dnnc.backends.c.program import Program
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
-from dnnc.errors import BudgetError, ToolchainError
+from dnnc.errors import BudgetError, OptionError, ToolchainError
 from dnnc.ir.graph import Graph
 from dnnc.ir.serial import dump_graph
 from dnnc.naming import check_network_name, network_name
-from dnnc.passes.plan import plan
+from dnnc.passes.pack import pack_activations
+from dnnc.passes.plan import Plan, plan
+from dnnc.passes.simplify import removed, simplify
 from dnnc.progress import Progress, silent
 from dnnc.quantise import quantise
 from dnnc.quantise.bits import parse_policy
@@ -60,6 +65,7 @@ def compile(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     seed: int = 0,
     name: str | None = None,
+    optimise: str = "balanced",
     progress: Progress = silent,
 ) -> Artefact:
     """Compile a model for a target.
@@ -67,11 +73,14 @@ def compile(
     model: a path to .onnx or .pt2, an onnx.ModelProto, a torch.nn.Module or a torch.export.ExportedProgram.
     bits: a policy such as "int8", "uniform{weights=4}" or "fisher{average=4}". data: calibration samples in the model's
     own layout, a path or arrays (see dnnc.quantise.data.load_data); made up where there are none. name: of the network
-    in C. The same arguments give the same bytes. Raises subclasses of dnnc.errors.DnncError.
+    in C. optimise: "balanced"; "speed" or "size" try kernels out on the emulated target (see dnnc.backends.c.optimise),
+    with the C compiler that is found. Otherwise the same arguments give the same bytes. Raises subclasses of
+    dnnc.errors.DnncError.
     """
     return compile_with_report(
-        model, target=target, bits=bits, data=data, input_shapes=input_shapes, seed=seed, name=name, progress=progress
-    )[0]
+        model, target=target, bits=bits, data=data, input_shapes=input_shapes, seed=seed, name=name,
+        optimise=optimise, progress=progress,
+    )[0]  # fmt: skip
 
 
 def compile_with_report(
@@ -83,6 +92,7 @@ def compile_with_report(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     seed: int = 0,
     name: str | None = None,
+    optimise: str = "balanced",
     compiler: str = "auto",
     progress: Progress = silent,
 ) -> tuple[Artefact, Report]:
@@ -91,6 +101,7 @@ def compile_with_report(
     policy = parse_policy(bits or DEFAULT_BITS)
     if name is not None:
         check_network_name(name)
+    _check_goal(optimise, hardware)
 
     progress("reading the model", 0, 0)
     real = frontend.read(model, input_shapes)
@@ -98,12 +109,22 @@ def compile_with_report(
     samples = _samples(real, data, seed, progress)
     calibration = calibrate(real, samples.calibration, hardware, seed, progress)
     allocation = policy.allocate(calibration, hardware, samples.held_out, seed, progress)
-    integer = quantise(real, calibration, allocation, hardware)
+    quantised = quantise(real, calibration, allocation, hardware)
+    integer = simplify(quantised, simplification(hardware))
+    if 4 in hardware.activation_bits:
+        integer = pack_activations(
+            integer, takes_packed, rows_are_words, lambda graph: _plan(graph, lower(graph, hardware)).arena_bytes
+        )
 
-    progress("generating C", 0, 0)
-    program = lower(integer, hardware)
-    layout = plan(integer, program.scratch, program.overwrites)
     vectors = _vectors(integer, samples.calibration, seed)
+    program = select(
+        optimise,
+        lambda tried: lower(integer, hardware, tried),
+        lambda tried: _cost(integer, tried, hardware, vectors, compiler, policy.flash_budget_bytes),
+        progress,
+    )
+    progress("generating C", 0, 0)
+    layout = _plan(integer, program)
     files = emit(integer, program, layout, hardware, vectors.take(SELFTEST_VECTORS))
     files |= {
         FLOAT_GRAPH: dump_graph(calibration.graph),
@@ -121,7 +142,8 @@ def compile_with_report(
             integer,
             {step.node: LayerCost(step.kernel, step.weight_bytes, step.table_bytes) for step in program.steps},
             allocation.sensitivity,
-            layer_sqnr_db(calibration.graph, integer, samples.calibration.first(SQNR_SAMPLES)),
+            # Of all channels: those that are left hold the same codes.
+            layer_sqnr_db(calibration.graph, quantised, samples.calibration.first(SQNR_SAMPLES)),
         ),
         arena_bytes=layout.arena_bytes,
         arena_lower_bound_bytes=layout.lower_bound_bytes,
@@ -130,11 +152,46 @@ def compile_with_report(
         accuracy=_accuracy(calibration.graph, integer, samples.held_out),
         measured=None,
         warnings=(*real.notes, *samples.calibration.warnings, *calibration.notes, *allocation.notes),
+        simplified=removed(quantised, integer),
+        optimise=optimise,
     )
     _check_fit(report)
     report = _measured(report, _seal(report, integer, files), hardware, vectors, compiler)
     _check_fit(report)
     return _seal(report, integer, files), report
+
+
+def _plan(graph: Graph, program: Program) -> Plan:
+    return plan(graph, program.scratch, program.overwrites)
+
+
+def _check_goal(goal: str, target: Target) -> None:
+    """Raise OptionError for a goal that is not known, or that the target cannot measure."""
+    if goal not in GOALS:
+        raise OptionError(f"cannot optimise for '{goal}'; known: {', '.join(GOALS)}")
+    if goal != "balanced" and target.emulation.unicorn is None:
+        raise OptionError(
+            f"to optimise for {goal}, kernels are measured on an emulated core, and target '{target.name}' has none; "
+            f"balanced needs none"
+        )
+
+
+def _cost(
+    graph: Graph, program: Program, target: Target, vectors: Vectors, compiler: str, budget_bytes: int | None
+) -> Cost:
+    """Of a program, linked and run on the emulated target. Raises ToolchainError.
+
+    budget_bytes: of weights and tables.
+    """
+    files = emit(graph, program, _plan(graph, program), target)
+    artefact = Artefact.create(graph.name, target.name, {**files, INTEGER_GRAPH: dump_graph(graph)}, {})
+    execution = make_runner(artefact, on="emulator", compiler=compiler, target=target).run(vectors.take((0,)).inputs)
+    flash, ram, profile = execution.flash, execution.ram, execution.profile
+    assert flash is not None and ram is not None and profile is not None
+    fits = flash.total <= target.flash_bytes and ram.total <= target.ram_bytes
+    if budget_bytes is not None:
+        fits = fits and flash.weights + flash.tables <= budget_bytes
+    return Cost(flash.total, profile.total.cycles or profile.total.instructions, fits)
 
 
 @dataclass(frozen=True)
@@ -188,9 +245,8 @@ def _measured(report: Report, artefact: Artefact, target: Target, vectors: Vecto
         runner = make_runner(artefact, on="emulator", compiler=compiler, target=target)
     except ToolchainError as error:
         return replace(report, warnings=(*report.warnings, f"code, stack and instructions are not measured: {error}"))
-    execution = runner.run({name: codes[:1] for name, codes in vectors.inputs.items()}, trace=True)
-    layers = tuple(replace(layer, instructions=execution.layer_instructions.get(layer.name)) for layer in report.layers)
-    return replace(report, layers=layers, measured=report_data.measured(execution))
+    execution = runner.run(vectors.take((0,)).inputs)
+    return report_data.with_measured(report, execution)
 
 
 def _seal(report: Report, graph: Graph, files: Mapping[str, bytes]) -> Artefact:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dnnc import resources
-from dnnc.cost.target import Emulation, Target, Toolchain
+from dnnc.cost.target import Cycles, CycleTable, Emulation, Target, Toolchain
 from dnnc.errors import TargetError
 
 if sys.version_info >= (3, 11):
@@ -20,7 +20,12 @@ else:
 
 FILE_NAME = "target.toml"
 _REQUANTISE = ("multiply", "shift")
-_SECTIONS = {"Toolchain": Toolchain, "Emulation": Emulation}
+_SECTIONS = {
+    "Toolchain": Toolchain,
+    "Emulation": Emulation,
+    "Cycles | None": Cycles,
+    "CycleTable | None": CycleTable,
+}
 
 
 def list_targets() -> tuple[str, ...]:
@@ -78,6 +83,7 @@ def _value(annotation: str, value: Any, where: str) -> Any:
     checks: dict[str, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
         "str": ("a string", _is(str), str),
         "str | None": ("a string", _is(str), str),
+        "float": ("a number, not negative", lambda v: isinstance(v, int | float) and v is not True and v >= 0, float),
         "int": ("a whole number, not negative", lambda v: _is(int)(v) and v >= 0, int),
         "tuple[str, ...]": ("a list of strings", lambda v: _is(list)(v) and all(map(_is(str), v)), tuple),
         "tuple[int, ...]": ("a list of whole numbers", lambda v: _is(list)(v) and all(map(_is(int), v)), tuple),
@@ -113,6 +119,11 @@ def _check(target: Target, where: str) -> None:
         raise TargetError(f"{where}: 'emulation' needs both link_script and startup, or neither")
     if target.emulation.qemu and not (target.emulation.link_script and target.emulation.qemu_systick_hz):
         raise TargetError(f"{where}: 'emulation' names a QEMU board, so it needs link_script and qemu_systick_hz")
+    cycles = target.cycles
+    if cycles and bool(cycles.mca_cpu) != bool(cycles.mca_triple):
+        raise TargetError(f"{where}: 'cycles' needs both mca_triple and mca_cpu, or neither")
+    if cycles and cycles.transfer_words not in (1, 2):
+        raise TargetError(f"{where}: 'transfer_words' must be 1 or 2, but is {cycles.transfer_words}")
     if target.emulation.unicorn and not target.emulation.link_script:
         raise TargetError(f"{where}: 'emulation' names a unicorn core, so it needs link_script and startup")
 

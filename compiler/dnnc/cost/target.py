@@ -35,11 +35,54 @@ class Emulation:
 
 
 @dataclass(frozen=True)
+class CycleTable:
+    """Cycles of an instruction by its kind, for want of a scheduling model; `source` says where they come from.
+
+    load, store: with their first word; load_word, store_word: each further one. product: but those of which the high
+    word (high_product) or both (long_product) are kept. branch: conditional and not taken; branch_taken: taken; jump:
+    unconditional, and what loading the program counter adds to a load; call: a jump that leaves a way back.
+    """
+
+    source: str
+    alu: float
+    shift: float
+    extend: float
+    product: float
+    high_product: float
+    long_product: float
+    divide: float
+    load: float
+    load_word: float
+    store: float
+    store_word: float
+    branch: float
+    branch_taken: float
+    jump: float
+    call: float
+    floating: float
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """How its cycles are modelled.
+
+    mca_triple, mca_cpu: what llvm-mca calls the core; None where LLVM has no scheduling model of it. transfer_words:
+    words that a load or store of several registers moves in a cycle (LLVM counts it as one whatever their number).
+    table: what holds without llvm-mca.
+    """
+
+    mca_triple: str | None = None
+    mca_cpu: str | None = None
+    transfer_words: int = 1
+    table: CycleTable | None = None
+
+
+@dataclass(frozen=True)
 class Target:
     """Memories in bytes, clock in Hz. `kernels` names the kernel families it can run, best first.
 
     requantise: "multiply" where a 32x32 -> high 32 multiply exists; "shift" where it does not, so that every scale
-    must be a power of two.
+    must be a power of two. cycles: None where nothing is known of them.
     """
 
     name: str
@@ -54,3 +97,4 @@ class Target:
     clock_hz: int
     toolchain: Toolchain
     emulation: Emulation
+    cycles: Cycles | None = None

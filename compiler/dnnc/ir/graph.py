@@ -97,6 +97,11 @@ class Graph:
         """True once every value is quantised."""
         return all(t.quant is not None for t in self.types.values())
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return sum(n.op.work(self.input_types(n), n.params, n.type).macs for n in self.nodes)
+
     def input_types(self, node: Node) -> tuple[TensorType, ...]:
         return tuple(self.types[name] for name in node.inputs)
 

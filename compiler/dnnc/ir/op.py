@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnc.ir.channels import Channels, Interval, Known
 from dnnc.ir.types import Shape, TensorType
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Op(ABC):
     kind: ClassVar[str]
     #: The output has the quantisation of the inputs (all of which agree): pure data movement and max.
     keeps_quant: ClassVar[bool] = False
-    #: May write its output over its first input of the same size (element by element, or a view).
-    in_place: ClassVar[bool] = False
+    #: Axes of one element in an input serve all positions of the others.
+    broadcasts: ClassVar[bool] = False
 
     @abstractmethod
     def infer(self, ins: Sequence[TensorType | Shape], params: Mapping[str, Array]) -> Shape:
@@ -71,6 +72,35 @@ class Op(ABC):
     def accumulator(self, params: Mapping[str, Array], ins: Sequence[TensorType]) -> Bounds | None:
         """Proven bounds of the int32 value that is requantised (after the left shift), or None where there is none."""
         return None
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        """Codes that the output's channels can hold where the inputs' hold `xs`: never too few, exact where cheap."""
+        return Interval.full(out)
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        """The fewest channels, with all of `kept` among them, that `cut` can leave of this integer node.
+
+        Larger `kept` never gives less. Some output channel is kept; an input may be left with none only where the op
+        does without that input.
+        """
+        return kept.all()
+
+    def cut(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> tuple[Op, Mapping[str, Array]]:
+        """The op and the parameters that make the kept output channels, bit for bit, of the kept input channels.
+
+        `kept` is what `channels` returned; `known` and `ins` are those of the uncut node.
+        """
+        return self, params
+
+    def identity(self, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType) -> bool:
+        """Whether the output surely is the first input: same type, same codes."""
+        return False
 
     def describe(self) -> str:
         """The attributes that differ from their defaults, for the printer."""

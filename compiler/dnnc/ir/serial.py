@@ -115,7 +115,7 @@ def _revive(op: type[Op], fields: dict[str, Any]) -> Op:
 
 
 def _type(tree: dict[str, Any]) -> TensorType:
-    return TensorType(tuple(tree["shape"]), Quant(**tree["quant"]) if tree["quant"] else None)
+    return TensorType(tuple(tree["shape"]), Quant(**tree["quant"]) if tree["quant"] else None, tree["packed"])
 
 
 def _layout(tree: dict[str, Any]) -> Layout:

@@ -10,6 +10,9 @@ from numpy.typing import DTypeLike
 
 Shape = tuple[int, ...]
 
+#: Elements in a word of a packed tensor.
+PACKED_ELEMENTS = 8
+
 
 @dataclass(frozen=True)
 class Quant:
@@ -52,11 +55,13 @@ class Quant:
 class TensorType:
     """Shape (channels last, no batch axis) and, for an integer tensor, its quantisation.
 
-    In a float graph `quant` is None, or a quantisation that the model itself prescribes (a QDQ model).
+    In a float graph `quant` is None, or a quantisation that the model itself prescribes (a QDQ model). packed: codes of
+    at most 4 bits lie eight in a 32-bit word (of a word's eight elements, number e is nibble e // 4 of byte e % 4).
     """
 
     shape: Shape
     quant: Quant | None = None
+    packed: bool = False
 
     @property
     def size(self) -> int:
@@ -68,11 +73,15 @@ class TensorType:
         """Bytes in the arena; float tensors count as four bytes an element."""
         if self.quant is None:
             return 4 * self.size
+        if self.packed:
+            return -(-self.size // PACKED_ELEMENTS) * 4
         return self.size * np.dtype(self.quant.dtype).itemsize
 
     def __str__(self) -> str:
         shape = "x".join(map(str, self.shape)) or "scalar"
-        return f"f32[{shape}]" if self.quant is None else f"[{shape}] {self.quant}"
+        if self.quant is None:
+            return f"f32[{shape}]"
+        return f"[{shape}] {self.quant}{' packed' if self.packed else ''}"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from numpy.typing import DTypeLike
 
 from dnnc import fixed
 from dnnc.errors import ModelError
+from dnnc.ir.channels import Interval
 from dnnc.ir.op import Array, Bounds
 from dnnc.ir.types import Quant, Shape, TensorType
 from dnnc.ops.activation import Clamp
+from dnnc.ops.tables import compact
 
 
 def shape_of(value: TensorType | Shape) -> Shape:
@@ -48,10 +50,11 @@ def quantise_linear(
     """Integer parameters of clamp(weight . x + bias): the input's zero point is folded into the bias.
 
     weight codes [O, ...], weight_scale [O], bias float [O] -> weight int8, weight_bits uint8 [O], weight_scale [O],
-    bias int32 [O], multiplier int32 [O], left_shift, clamp int32 [2].
+    bias int32 [O], multiplier int32 [O], left_shift, clamp int32 [2]. Biases and multipliers are of 16 bits where that
+    moves no output by more than dnnc.ops.tables.LARGEST_ERROR of its step.
     """
-    scale = np.asarray(params["weight_scale"], np.float64)
     codes = np.asarray(params["weight"], np.int64)
+    scale = _common_scale(np.asarray(params["weight_scale"], np.float64), codes)
     sums = codes.reshape(len(codes), -1).sum(axis=1)
     # In floats first: what does not even fit 64 bits must be refused before it is cast.
     bias = np.floor(params["bias"] / (scale * quant_of(x).scale) + 0.5) - quant_of(x).zero_point * sums
@@ -59,7 +62,7 @@ def quantise_linear(
         worst = int(np.argmax(np.abs(bias)))
         raise ModelError(f"the bias of output channel {worst} does not fit 32 bits at scale {scale[worst]:.3g}")
     multiplier, left_shift = fixed.multipliers(scale * quant_of(x).scale / quant_of(out).scale)
-    return {
+    made: dict[str, Array | int] = {
         "weight": codes.astype(np.int8),
         "weight_bits": np.asarray(params["weight_bits"], np.uint8),
         "weight_scale": scale,
@@ -68,6 +71,20 @@ def quantise_linear(
         "left_shift": left_shift,
         "clamp": clamp.codes(quant_of(out)),
     }
+    if left_shift == 0:
+        q = quant_of(out)
+        lows, highs = linear_bounds({k: np.asarray(v) for k, v in made.items()}, x)
+        span = max(q.hi - q.zero_point, q.zero_point - q.lo) + 1
+        reach = np.maximum(np.abs(lows), np.abs(highs)).astype(np.float64)
+        made["bias"], made["multiplier"] = compact(bias.astype(np.int32), multiplier, reach, span)
+    return made
+
+
+def _common_scale(scale: Array, codes: Array) -> Array:
+    """Scales [O] in which the channels without weights have the layer's largest: any will do for them, and a bias and a
+    multiplier of the others' size do not cost the layer the precision of its tables."""
+    empty = ~codes.reshape(len(codes), -1).any(axis=1)
+    return scale if empty.all() else np.where(empty, scale[~empty].max(), scale)
 
 
 def linear_bounds(params: Mapping[str, Array], x: TensorType) -> Bounds:
@@ -80,6 +97,14 @@ def linear_bounds(params: Mapping[str, Array], x: TensorType) -> Bounds:
     highs = np.maximum(np.maximum(weight * q.lo, weight * q.hi), 0).sum(axis=1)
     shift = int(params["left_shift"])
     return (np.minimum(bias, 0) + lows) << shift, (np.maximum(bias, 0) + highs) << shift
+
+
+def requantised(
+    lowest: Array, highest: Array, multiplier: Array | int, left_shift: int, zero_point: int, lo: int, hi: int
+) -> Interval:
+    """The codes that accumulators in lowest..highest are requantised to: between the ends, as rescaling is monotone."""
+    ends = [fixed.requantise(v, multiplier, left_shift, zero_point, lo, hi) for v in (lowest, highest)]
+    return Interval(np.minimum(*ends), np.maximum(*ends))
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:

@@ -6,17 +6,19 @@ weight [O, KH, KW, I / groups], bias [O]. Padding is (top, left, bottom, right) 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from dnnc import fixed
 from dnnc.errors import ModelError
+from dnnc.ir.channels import Channels, Interval, Known
 from dnnc.ir.op import Array, Bounds, Op, Work
 from dnnc.ir.types import Shape, TensorType
 from dnnc.ops.activation import NO_CLAMP, Clamp
 from dnnc.ops.common import exact_dtype, exact_matmul, linear_bounds, quant_of, quantise_linear, shape_of
+from dnnc.ops.linear import group_channels, linear_channels, linear_cut, linear_interval, rows_of
 
 if TYPE_CHECKING:
     import torch
@@ -128,3 +130,23 @@ class Conv2D(Op):
 
     def accumulator(self, params: Mapping[str, Array], ins: Sequence[TensorType]) -> Bounds:
         return linear_bounds(params, ins[0])
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        return linear_interval(xs[0], params, ins, out, self.groups, any(self.padding))
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        if self.groups > 1:
+            return group_channels(kept, self.groups)
+        return linear_channels(kept, known, params, ins, any(self.padding))
+
+    def cut(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> tuple[Op, Mapping[str, Array]]:
+        if self.groups > 1:
+            groups = int(kept.out.reshape(self.groups, -1).any(axis=1).sum())
+            return replace(self, groups=groups), rows_of(params, kept.out)
+        return self, linear_cut(kept, known, params, ins, any(self.padding))

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dnnc import fixed
 from dnnc.errors import ModelError
+from dnnc.ir.channels import Channels, Interval, Known
 from dnnc.ir.op import Array, Bounds, Op, Work
 from dnnc.ir.types import Shape, TensorType
 from dnnc.ops.activation import NO_CLAMP, Clamp
 from dnnc.ops.common import exact_matmul, linear_bounds, quant_of, quantise_linear, shape_of
+from dnnc.ops.linear import linear_channels, linear_cut, linear_interval
 
 if TYPE_CHECKING:
     import torch
@@ -56,3 +58,18 @@ class Dense(Op):
 
     def accumulator(self, params: Mapping[str, Array], ins: Sequence[TensorType]) -> Bounds:
         return linear_bounds(params, ins[0])
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        return linear_interval(xs[0], params, ins, out, groups=1, padded=False)
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        return linear_channels(kept, known, params, ins, padded=False)
+
+    def cut(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> tuple[Op, Mapping[str, Array]]:
+        return self, linear_cut(kept, known, params, ins, padded=False)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from dnnc import fixed
+from dnnc.ir.channels import Channels, Interval, Known
 from dnnc.ir.op import Array, Bounds, Op
 from dnnc.ir.types import Quant, Shape, TensorType
 from dnnc.ops.activation import NO_CLAMP, Clamp
-from dnnc.ops.common import align, broadcast, quant_of, shape_of
+from dnnc.ops.common import align, broadcast, quant_of, requantised, shape_of
 
 if TYPE_CHECKING:
     import torch
@@ -42,11 +43,22 @@ def add_multipliers(ratios: Sequence[float], ins: Sequence[Quant], zero_point: i
 
 
 @dataclass(frozen=True)
-class Add(Op):
+class _Channelwise(Op):
+    """Output channel c is made of channel c of the inputs, or of their only one."""
+
+    broadcasts: ClassVar[bool] = True
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        return kept.tied()
+
+
+@dataclass(frozen=True)
+class Add(_Channelwise):
     """clamp(a + b), or a - b. Integer: clamp((a * ma + b * mb + offset) >> shift), one rounding."""
 
     kind: ClassVar[str] = "Add"
-    in_place: ClassVar[bool] = True
     subtract: bool = False
     clamp: Clamp = NO_CLAMP
 
@@ -80,6 +92,17 @@ class Add(Op):
         lo, hi = (int(v) for v in params["clamp"])
         return fixed.saturate(total >> int(params["shift"]), lo, hi).astype(np.int32)
 
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        lowest = highest = np.full(1, params["offset"], np.int64)
+        for x, m in zip(xs, params["multipliers"].astype(np.int64), strict=True):
+            lowest = lowest + np.minimum(x.lo * m, x.hi * m)
+            highest = highest + np.maximum(x.lo * m, x.hi * m)
+        lo, hi = (int(v) for v in params["clamp"])
+        shift = int(params["shift"])
+        return Interval(fixed.saturate(lowest >> shift, lo, hi), fixed.saturate(highest >> shift, lo, hi))
+
     def accumulator(self, params: Mapping[str, Array], ins: Sequence[TensorType]) -> Bounds:
         m = params["multipliers"].astype(np.int64)
         offset = int(params["offset"])
@@ -90,11 +113,10 @@ class Add(Op):
 
 
 @dataclass(frozen=True)
-class Mul(Op):
+class Mul(_Channelwise):
     """clamp(a * b). Integer: requantise((a - za) * (b - zb))."""
 
     kind: ClassVar[str] = "Mul"
-    in_place: ClassVar[bool] = True
     clamp: Clamp = NO_CLAMP
 
     def infer(self, ins: Sequence[TensorType | Shape], params: Mapping[str, Array]) -> Shape:
@@ -119,6 +141,15 @@ class Mul(Op):
         lo, hi = (int(v) for v in params["clamp"])
         multiplier, shift = int(params["multiplier"]), int(params["left_shift"])
         return fixed.requantise(acc, multiplier, shift, quant_of(out).zero_point, lo, hi).astype(np.int32)
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        a, b = ((x.lo - quant_of(t).zero_point, x.hi - quant_of(t).zero_point) for x, t in zip(xs, ins, strict=True))
+        ends = np.stack(np.broadcast_arrays(*(u * v for u in a for v in b)))
+        lo, hi = (int(v) for v in params["clamp"])
+        multiplier, shift = int(params["multiplier"]), int(params["left_shift"])
+        return requantised(ends.min(axis=0), ends.max(axis=0), multiplier, shift, quant_of(out).zero_point, lo, hi)
 
     def accumulator(self, params: Mapping[str, Array], ins: Sequence[TensorType]) -> Bounds:
         sides = [(quant_of(t).lo - quant_of(t).zero_point, quant_of(t).hi - quant_of(t).zero_point) for t in ins]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from dnnc.errors import ModelError
+from dnnc.ir.channels import Channels, Interval, Known, channel_count, union
 from dnnc.ir.op import Array, Op
 from dnnc.ir.types import Shape, TensorType
 from dnnc.ops.common import quant_of, shape_of
@@ -33,7 +34,6 @@ class Reshape(_Move):
     """The same elements in the same order under another shape: costs nothing."""
 
     kind: ClassVar[str] = "Reshape"
-    in_place: ClassVar[bool] = True
     shape: Shape = ()
 
     def infer(self, ins: Sequence[TensorType | Shape], params: Mapping[str, Array]) -> Shape:
@@ -48,6 +48,37 @@ class Reshape(_Move):
         self, xs: Sequence[Array], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
     ) -> Array:
         return xs[0].reshape(len(xs[0]), *self.shape)
+
+    # Element n is in channel n % C before and n % D after: channels map where one of C and D divides the other.
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        before, after = channel_count(ins[0].shape), channel_count(self.shape)
+        (x,) = xs
+        if after % before == 0:
+            return Interval(np.tile(x.lo, after // before), np.tile(x.hi, after // before))
+        if before % after == 0:
+            return Interval(x.lo.reshape(-1, after).min(axis=0), x.hi.reshape(-1, after).max(axis=0))
+        return x.merged(after)
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        before, after = kept.ins[0], kept.out
+        fewer = min(len(before), len(after))
+        if len(before) % fewer or len(after) % fewer:
+            return kept.all()
+        alive = before.reshape(-1, fewer).any(axis=0) | after.reshape(-1, fewer).any(axis=0)
+        return Channels((np.tile(alive, len(before) // fewer),), np.tile(alive, len(after) // fewer))
+
+    def cut(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> tuple[Op, Mapping[str, Array]]:
+        return (replace(self, shape=(*self.shape[:-1], int(kept.out.sum()))) if self.shape else self), params
+
+    def identity(self, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType) -> bool:
+        return ins[0] == out
 
 
 @dataclass(frozen=True)
@@ -70,6 +101,23 @@ class Transpose(_Move):
         self, xs: Sequence[Array], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
     ) -> Array:
         return xs[0].transpose(0, *(p + 1 for p in self.perm))
+
+    @property
+    def _keeps_channels(self) -> bool:
+        return not self.perm or self.perm[-1] == len(self.perm) - 1
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        return xs[0] if self._keeps_channels else xs[0].merged(channel_count(out.shape))
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        return kept.tied() if self._keeps_channels else kept.all()
+
+    def identity(self, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType) -> bool:
+        return self.perm == tuple(range(len(self.perm)))
 
 
 @dataclass(frozen=True)
@@ -101,6 +149,28 @@ class Concat(_Move):
         self, xs: Sequence[Array], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
     ) -> Array:
         return np.concatenate(xs, axis=self.axis + 1)
+
+    def _joins_channels(self, ins: Sequence[TensorType]) -> bool:
+        return self.axis == len(ins[0].shape) - 1
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        if not self._joins_channels(ins):
+            return union(xs)
+        return Interval(np.concatenate([x.lo for x in xs]), np.concatenate([x.hi for x in xs]))
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        if not self._joins_channels(ins):
+            return kept.tied()
+        together = kept.out | np.concatenate(kept.ins)
+        ends = np.cumsum([len(mask) for mask in kept.ins])[:-1]
+        return Channels(tuple(np.split(together, ends)), together)
+
+    def identity(self, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType) -> bool:
+        return len(ins) == 1
 
 
 @dataclass(frozen=True)
@@ -135,6 +205,34 @@ class Slice(_Move):
         result: Array = xs[0][self.index]
         return result
 
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        taken = self.index[-1] if self.start else slice(None)
+        return Interval(xs[0].lo[taken], xs[0].hi[taken])
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        if self.start and self.step[-1] != 1:
+            return kept.all()
+        taken = self.index[-1] if self.start else slice(None)
+        before = kept.ins[0].copy()
+        before[taken] |= kept.out
+        return Channels((before,), before[taken])
+
+    def cut(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> tuple[Op, Mapping[str, Array]]:
+        if not self.start:
+            return self, params
+        first = int(kept.ins[0][: self.start[-1]].sum())
+        last = first + int(kept.out.sum()) if self.step[-1] == 1 else self.stop[-1]
+        return replace(self, start=(*self.start[:-1], first), stop=(*self.stop[:-1], last)), params
+
+    def identity(self, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType) -> bool:
+        return ins[0] == out
+
 
 @dataclass(frozen=True)
 class Pad(_Move):
@@ -168,6 +266,28 @@ class Pad(_Move):
         widths = ((0, 0), *zip(self.before, self.after, strict=True))
         return np.pad(xs[0], widths, constant_values=int(params["value"]))
 
+    @property
+    def _pads_channels(self) -> bool:
+        return bool(self.before) and bool(self.before[-1] or self.after[-1])
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        value = int(params["value"])
+        x = xs[0].including(value) if any((*self.before[:-1], *self.after[:-1])) else xs[0]
+        if not self._pads_channels:
+            return x
+        widths = (self.before[-1], self.after[-1])
+        return Interval(*(np.pad(v, widths, constant_values=value) for v in (x.lo, x.hi)))
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        return kept.all() if self._pads_channels else kept.tied()
+
+    def identity(self, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType) -> bool:
+        return ins[0] == out
+
 
 def _within(indices: Sequence[int], extent: int) -> bool:
     return bool(indices) and min(indices) >= 0 and max(indices) < extent
@@ -196,6 +316,20 @@ class Resize(_Move):
         result: Array = xs[0][:, list(self.rows)][:, :, list(self.columns)]
         return result
 
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        return xs[0]
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        return kept.tied()
+
+    def identity(self, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType) -> bool:
+        every = tuple(tuple(range(extent)) for extent in ins[0].shape[:2])
+        return (self.rows, self.columns) == every
+
 
 @dataclass(frozen=True)
 class Constant(Op):
@@ -220,3 +354,20 @@ class Constant(Op):
         self, xs: Sequence[Array], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
     ) -> Array:
         return params["value"].astype(np.int32)[None]
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        codes = params["value"].astype(np.int64).reshape(-1, channel_count(out.shape))
+        return Interval(codes.min(axis=0), codes.max(axis=0))
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        return kept
+
+    def cut(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> tuple[Op, Mapping[str, Array]]:
+        value = params["value"]
+        return self, {"value": value[..., kept.out] if value.ndim else value}

@@ -14,6 +14,7 @@ import numpy as np
 
 from dnnc import fixed
 from dnnc.errors import ModelError
+from dnnc.ir.channels import Channels, Interval, Known
 from dnnc.ir.op import Array, Bounds, Op
 from dnnc.ir.types import Shape, TensorType
 from dnnc.ops.common import quant_of, shape_of
@@ -63,7 +64,6 @@ class Pointwise(Op):
     """y = function(x; alpha, beta), element by element."""
 
     kind: ClassVar[str] = "Pointwise"
-    in_place: ClassVar[bool] = True
     function: str = "identity"
     alpha: float = 0.0
     beta: float = 0.0
@@ -106,13 +106,35 @@ class Pointwise(Op):
         interpolated: Array = table[segment] + ((rise + (1 << (shift - 1))) >> shift)
         return interpolated
 
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        # Between two entries of the table the output runs from one to the other, so ends and entries are extremes.
+        (x,), q, table = xs, quant_of(ins[0]), params["table"].astype(np.int64)
+        knots = q.lo + np.arange(len(table)) * (1 if q.bits <= 8 else 2 ** (q.bits - 8))
+        within = (knots >= x.lo[:, None]) & (knots <= x.hi[:, None])
+        ends = self.integer([np.stack([x.lo, x.hi])], params, ins, out).astype(np.int64)
+        lowest = np.where(within, table, np.iinfo(np.int64).max).min(axis=1)
+        highest = np.where(within, table, np.iinfo(np.int64).min).max(axis=1)
+        return Interval(np.minimum(lowest, ends.min(axis=0)), np.maximum(highest, ends.max(axis=0)))
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        return kept.tied()
+
+    def identity(self, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType) -> bool:
+        if ins[0] != out:
+            return False
+        codes = np.arange(known.ins[0].lo.min(), known.ins[0].hi.max() + 1)
+        return bool(np.array_equal(self.integer([codes], params, ins, out), codes))
+
 
 @dataclass(frozen=True)
 class PRelu(Op):
     """x where x >= 0, else slope * x; `slope` has one element a channel (last axis), or one in all."""
 
     kind: ClassVar[str] = "PRelu"
-    in_place: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType | Shape], params: Mapping[str, Array]) -> Shape:
         shape = shape_of(ins[0])
@@ -141,6 +163,26 @@ class PRelu(Op):
         y = quant_of(out)
         codes = fixed.requantise(acc, multiplier, int(params["left_shift"]), y.zero_point, y.lo, y.hi)
         return codes.astype(np.int32)
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        # Straight on either side of zero: the extremes are at the ends and beside the bend.
+        (x,), zero = xs, quant_of(ins[0]).zero_point
+        ends = np.stack([x.lo, x.hi, np.clip(zero, x.lo, x.hi), np.clip(zero - 1, x.lo, x.hi)])
+        codes = self.integer([ends], params, ins, out).astype(np.int64)
+        return Interval(codes.min(axis=0), codes.max(axis=0))
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        return kept.tied()
+
+    def cut(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> tuple[Op, Mapping[str, Array]]:
+        slopes = params["multiplier_negative"]
+        return self, {**params, "multiplier_negative": slopes if len(slopes) == 1 else slopes[kept.out]}
 
     def accumulator(self, params: Mapping[str, Array], ins: Sequence[TensorType]) -> Bounds:
         q, shift = quant_of(ins[0]), int(params["left_shift"])

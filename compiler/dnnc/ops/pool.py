@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from dnnc import fixed
 from dnnc.errors import ModelError
+from dnnc.ir.channels import Channels, Interval, Known, channel_count
 from dnnc.ir.op import Array, Bounds, Op
 from dnnc.ir.types import Shape, TensorType
-from dnnc.ops.common import quant_of, shape_of
+from dnnc.ops.common import quant_of, requantised, shape_of
 from dnnc.ops.conv import output_extent, pad_image, windows
 
 if TYPE_CHECKING:
@@ -65,6 +66,21 @@ class MaxPool2D(Op):
         x = pad_image(xs[0], self.padding, quant_of(ins[0]).lo)
         result: Array = windows(x, self.kernel, self.stride, self.dilation).max(axis=(3, 4))
         return result
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        inside = pad_image(np.ones((1, *ins[0].shape[:2], 1), np.int8), self.padding, 0)
+        filled = windows(inside, self.kernel, self.stride, self.dilation).any(axis=(3, 4)).all()
+        return xs[0] if filled else xs[0].including(quant_of(ins[0]).lo)
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        return kept.tied()
+
+    def identity(self, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType) -> bool:
+        return ins[0] == out and self.kernel == (1, 1) and not any(self.padding)
 
 
 @dataclass(frozen=True)
@@ -128,6 +144,24 @@ class AvgPool2D(Op):
         codes = fixed.requantise(total, multiplier, int(params["left_shift"]), y.zero_point, y.lo, y.hi)
         return codes.astype(np.int32)
 
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        shape, zero, y = ins[0].shape, quant_of(ins[0]).zero_point, quant_of(out)
+        inside = replace(self, count_padding=False).counts(shape)
+        counts = np.maximum(self.counts(shape), 1)
+        summed, divisor = np.unique(np.stack([inside.ravel(), counts.ravel()]), axis=1)[:, :, None]
+        multiplier = params["multiplier"][np.searchsorted(params["count"], divisor)]
+        left_shift = int(params["left_shift"])
+        lowest, highest = summed * (xs[0].lo - zero), summed * (xs[0].hi - zero)
+        each = requantised(lowest, highest, multiplier, left_shift, y.zero_point, y.lo, y.hi)
+        return Interval(each.lo.min(axis=0), each.hi.max(axis=0))
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        return kept.tied()
+
     def accumulator(self, params: Mapping[str, Array], ins: Sequence[TensorType]) -> Bounds:
         q, n = quant_of(ins[0]), self.kernel[0] * self.kernel[1]
         shift = int(params["left_shift"])
@@ -175,6 +209,26 @@ class ReduceMean(Op):
         y = quant_of(out)
         multiplier, shift = int(params["multiplier"]), int(params["left_shift"])
         return fixed.requantise(total, multiplier, shift, y.zero_point, y.lo, y.hi).astype(np.int32)
+
+    def _mixes(self, shape: Shape) -> bool:
+        """Whether the mean is over the channels too."""
+        return len(shape) - 1 in self.axes
+
+    def interval(
+        self, xs: Sequence[Interval], params: Mapping[str, Array], ins: Sequence[TensorType], out: TensorType
+    ) -> Interval:
+        shape, zero, y = ins[0].shape, quant_of(ins[0]).zero_point, quant_of(out)
+        lowest, highest = self._count(shape) * (xs[0].lo - zero), self._count(shape) * (xs[0].hi - zero)
+        if self._mixes(shape):
+            count = channel_count(out.shape)
+            lowest, highest = (np.full(count, v.sum() // shape[-1]) for v in (lowest, highest))
+        multiplier, shift = int(params["multiplier"]), int(params["left_shift"])
+        return requantised(lowest, highest, multiplier, shift, y.zero_point, y.lo, y.hi)
+
+    def channels(
+        self, kept: Channels, known: Known, params: Mapping[str, Array], ins: Sequence[TensorType]
+    ) -> Channels:
+        return kept.all() if self._mixes(ins[0].shape) else kept.tied()
 
     def accumulator(self, params: Mapping[str, Array], ins: Sequence[TensorType]) -> Bounds:
         q, n, shift = quant_of(ins[0]), self._count(ins[0].shape), int(params["left_shift"])

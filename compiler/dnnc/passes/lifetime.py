@@ -1,14 +1,15 @@
-"""Which values need bytes of the arena, how many and when; who may write over whom; and what no plan can undercut.
+"""Which values need bytes of the arena, how many and when; and who may write over whom.
 
 Steps are the indices of `graph.nodes`; the inputs arrive at step -1 and the outputs are read at step len(graph.nodes).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from dnnc.ir.graph import Graph, Node
+from dnnc.ir.graph import Graph
 from dnnc.ops.movement import Constant, Reshape
 
 #: Offsets and sizes are multiples of this many bytes; the arena itself is aligned to 8.
@@ -27,6 +28,21 @@ class Buffer:
     size: int
     first: int
     last: int
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Where an output may begin that overlaps an input: `bytes` (a multiple of 4, at least 0) before it, or further.
+
+    exact: nowhere else.
+    """
+
+    bytes: int
+    exact: bool = False
+
+
+#: node -> input value -> how far before that input's start its output may begin; other inputs stay untouched.
+Overwrites: TypeAlias = Mapping[str, Mapping[str, Distance]]
 
 
 def roots(graph: Graph) -> dict[str, str | None]:
@@ -58,37 +74,38 @@ def buffers(graph: Graph) -> dict[str, Buffer]:
     return {name: Buffer(aligned(graph.types[name].nbytes), first[name], last[name]) for name in first}
 
 
-def candidates(graph: Graph, overwrites: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """node -> the inputs that its output may really take the place of, in the given order.
+def candidates(graph: Graph, overwrites: Overwrites) -> dict[str, dict[str, Distance]]:
+    """node -> the buffers that its output may really overlap, in the order of its inputs, and how far behind it stays.
 
-    An input qualifies when its bytes are the output's size or more, nothing reads them (through any view) after this
-    node, and every input of the node that lies in them may be overwritten.
+    A buffer qualifies when nothing reads it (through any view) after this node, and every input of the node that lies
+    in it may be overwritten.
     """
     root, live = roots(graph), buffers(graph)
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[str, dict[str, Distance]] = {}
     for step, node in enumerate(graph.nodes):
-        allowed = overwrites.get(node.name, ())
-        good = tuple(
-            i for i in allowed if root[node.name] == node.name and _dies(graph, node, i, allowed, step, root, live)
-        )
+        allowed = overwrites.get(node.name, {})
+        if not allowed or root[node.name] != node.name:
+            continue
+        owners = dict.fromkeys(root[value] for value in node.inputs)
+        good = {}
+        for owner in owners:
+            if owner is None or live[owner].last != step:
+                continue
+            every = [allowed.get(value) for value in dict.fromkeys(node.inputs) if root[value] == owner]
+            if (distance := _all_of(every)) is not None and distance.bytes < node.type.nbytes:
+                good[owner] = distance
         if good:
             found[node.name] = good
     return found
 
 
-def _dies(
-    graph: Graph,
-    node: Node,
-    index: int,
-    allowed: tuple[int, ...],
-    step: int,
-    root: Mapping[str, str | None],
-    live: Mapping[str, Buffer],
-) -> bool:
-    owner = root[node.inputs[index]]
-    return (
-        owner is not None
-        and live[owner].last == step
-        and graph.types[owner].nbytes >= node.type.nbytes
-        and all(i in allowed for i, value in enumerate(node.inputs) if root[value] == owner)
-    )
+def _all_of(distances: Sequence[Distance | None]) -> Distance | None:
+    """One distance that keeps several, or None."""
+    known = [distance for distance in distances if distance is not None]
+    furthest = max(known, key=lambda d: d.bytes) if known else None
+    if furthest is None or len(known) < len(distances):
+        return None
+    exact = {distance.bytes for distance in known if distance.exact}
+    if len(exact) > 1 or (exact and furthest.bytes not in exact):
+        return None
+    return Distance(furthest.bytes, bool(exact))

@@ -19,7 +19,7 @@ from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
 
 TILE = 4
-#: Bias and multiplier of one output channel, int32 each.
+#: Bias and multiplier of one output channel, int32 each; a layer whose tables are of 16 bits takes half of that.
 _CHANNEL_BYTES = 8
 #: The index of one output channel in a layer of several widths.
 _MAP_BYTES = 2

@@ -184,7 +184,7 @@ def _unfolded(graph: Graph, node: Node) -> int:
 
 
 def _sample_count(graph: Graph, of: Sequence[Head], available: int) -> int:
-    macs = sum(n.op.work(graph.input_types(n), n.params, n.type).macs for n in graph.nodes)
+    macs = graph.macs
     wanted = int(_MAC_BUDGET / max(macs * (1 + 2 * cotangent_count(graph, of)), 1))
     return min(available, max(_SAMPLES[0], min(_SAMPLES[1], wanted)))
 

@@ -56,7 +56,7 @@ def synthesise(graph: Graph, count: int = 64, seed: int = 0, progress: Progress 
 
 
 def _steps(graph: Graph, count: int) -> int:
-    macs = sum(n.op.work(graph.input_types(n), n.params, n.type).macs for n in graph.nodes)
+    macs = graph.macs
     return int(np.clip(_MAC_BUDGET / max(3 * macs * count, 1), *_STEPS))
 
 

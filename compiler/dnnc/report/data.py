@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dnnc.ir.graph import Graph
+from dnnc.passes.simplify import Removed
 from dnnc.run.base import Execution, Flash, Ram
 
 
@@ -33,6 +34,7 @@ class Layer:
     sensitivity: float | None
     sqnr_db: float | None
     instructions: int | None = None
+    cycles: int | None = None
 
     @property
     def flash_bytes(self) -> int:
@@ -56,17 +58,23 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Measured:
-    """What linking the program and emulating one inference gave."""
+    """What linking the program and emulating one inference gave; cycles are those of `cycle_model`, None without."""
 
     flash: Flash
     ram: Ram
     compiler: str
     instructions: int | None
+    cycles: int | None = None
+    cycle_model: str | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """A compiled network in figures. Budgets are the target's memories; `measured` is None without a toolchain."""
+    """A compiled network in figures. Budgets are the target's memories; `measured` is None without a toolchain.
+
+    optimise: what the kernels were chosen for. simplified: what could be proven to change nothing, and was taken out;
+    None where there was nothing.
+    """
 
     name: str
     target: str
@@ -80,6 +88,8 @@ class Report:
     accuracy: Accuracy | None
     measured: Measured | None
     warnings: tuple[str, ...]
+    simplified: Removed | None = None
+    optimise: str = "balanced"
 
     @property
     def macs(self) -> int:
@@ -114,11 +124,25 @@ class Report:
         return total / self.weights if self.weights else 0.0
 
 
-def measured(execution: Execution) -> Measured | None:
-    """The part of an execution that a report shows; None where the runner does not measure memory."""
+def with_measured(report: Report, execution: Execution) -> Report:
+    """The report with what an execution measured; as it is where the runner measures no memory."""
     if execution.flash is None or execution.ram is None or execution.compiler is None:
-        return None
-    return Measured(execution.flash, execution.ram, execution.compiler, execution.instructions_per_inference)
+        return report
+    profile = execution.profile
+    costs = profile.layers if profile else {}
+    layers = tuple(
+        replace(layer, instructions=cost.instructions, cycles=cost.cycles) if (cost := costs.get(layer.name)) else layer
+        for layer in report.layers
+    )
+    measured = Measured(
+        execution.flash,
+        execution.ram,
+        execution.compiler,
+        execution.instructions_per_inference,
+        profile.total.cycles if profile else None,
+        profile.model if profile else None,
+    )
+    return replace(report, layers=layers, measured=measured)
 
 
 def layers(

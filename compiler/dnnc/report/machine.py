@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dnnc.cost.target import Target
 from dnnc.report.data import Accuracy, Layer, Measured, Report
 from dnnc.run.base import Array, Execution, Flash, Ram
+from dnnc.run.profile import Cost, Profile
 from dnnc.verify import Verification
 
 if TYPE_CHECKING:  # these import torch, which most reports do without
@@ -24,13 +26,49 @@ def ram_values(ram: Ram) -> dict[str, int]:
 
 
 def execution_values(execution: Execution) -> dict[str, Any]:
-    """What a run cost; null is what this runner cannot know. Cycles are modelled nowhere yet."""
+    """What a run cost; null is what this runner cannot know."""
+    profile = execution.profile
     return {
         "instructions_per_inference": execution.instructions_per_inference,
-        "cycles_modelled": None,
+        "cycles_modelled": None if profile is None else profile.total.cycles,
+        "cycle_model": None if profile is None else profile.model,
         "flash_bytes": None if execution.flash is None else flash_values(execution.flash),
         "ram_bytes": None if execution.ram is None else ram_values(execution.ram),
         "compiler": execution.compiler,
+    }
+
+
+def profile_values(profile: Profile) -> dict[str, Any]:
+    """Costs by layer and work, which add up to the total, and of every block, hottest first."""
+
+    def cost(value: Cost) -> dict[str, int | None]:
+        return {"instructions": value.instructions, "cycles_modelled": value.cycles}
+
+    return {
+        "cycle_model": profile.model,
+        "extrapolated": profile.extrapolated,
+        "total": cost(profile.total),
+        "works": {work.value: cost(value) for work, value in profile.works.items()},
+        "layers": [
+            {
+                "name": name,
+                **cost(value),
+                "works": {work.value: cost(c) for (layer, work), c in profile.cells.items() if layer == name},
+            }
+            for name, value in profile.layers.items()
+        ],
+        "blocks": [
+            {
+                "address": block.block.address,
+                "place": block.place,
+                "work": block.work.value,
+                "length": block.length,
+                "executions": block.executions,
+                "cycles_each": block.cycles_each,
+                **cost(block.cost),
+            }
+            for block in profile.blocks
+        ],
     }
 
 
@@ -52,6 +90,7 @@ def layer_values(layer: Layer) -> dict[str, Any]:
         "sensitivity": layer.sensitivity,
         "sqnr_db": layer.sqnr_db,
         "instructions": layer.instructions,
+        "cycles_modelled": layer.cycles,
     }
 
 
@@ -68,6 +107,7 @@ def report_values(report: Report) -> dict[str, Any]:
         "name": report.name,
         "target": report.target,
         "bits": report.bits,
+        "optimise": report.optimise,
         **_measured_values(report.measured),
         "weight_bytes": report.weight_bytes,
         "table_bytes": report.table_bytes,
@@ -78,6 +118,7 @@ def report_values(report: Report) -> dict[str, Any]:
         "macs": report.macs,
         "weights": report.weights,
         "mean_weight_bits": report.mean_weight_bits,
+        "simplified": None if report.simplified is None else asdict(report.simplified),
         "accuracy": accuracy_values(report.accuracy),
         "layers": [layer_values(layer) for layer in report.layers],
         "warnings": list(report.warnings),
@@ -87,9 +128,9 @@ def report_values(report: Report) -> dict[str, Any]:
 def _measured_values(measured: Measured | None) -> dict[str, Any]:
     if measured is None:
         return execution_values(Execution({}))
-    return execution_values(
-        Execution({}, measured.instructions, flash=measured.flash, ram=measured.ram, compiler=measured.compiler)
-    )
+    run = Execution({}, measured.instructions, flash=measured.flash, ram=measured.ram, compiler=measured.compiler)
+    cycles = {"cycles_modelled": measured.cycles, "cycle_model": measured.cycle_model}
+    return {**execution_values(run), **cycles}
 
 
 def output_values(outputs: Mapping[str, Array]) -> dict[str, Any]:

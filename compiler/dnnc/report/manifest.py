@@ -22,6 +22,7 @@ def manifest_values(
     """
     return {
         "bits": report.bits,
+        "optimise": report.optimise,
         "inputs": _ports(input_members, [(i.model_name, i.type, i.layout) for i in graph.inputs]),
         "outputs": _ports(output_members, [(o.model_name, graph.types[o.value], o.layout) for o in graph.outputs]),
         "layers": [layer_values(layer) for layer in report.layers],

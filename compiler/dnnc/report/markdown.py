@@ -10,7 +10,7 @@ from dnnc.report.data import Report
 _LEGEND = """\
 Bytes are the constants of a layer (packed weights, biases, multipliers, tables). SQNR is the power of the float
 model's values over that of the integer program's error, on samples of the calibration data. Instructions are
-counted exactly on an emulated core; an instruction is not a cycle."""
+counted exactly on an emulated core. Cycles are modelled, without wait states of memories, by the model named above."""
 
 
 def report_markdown(report: Report) -> str:

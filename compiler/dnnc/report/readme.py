@@ -57,7 +57,7 @@ call it once on the real hardware.
 
 {table(("", ""), words.totals(report), {""})}
 
-Instructions are counted on an emulated core; an instruction is not a cycle. Layer by layer: report.md.
+Instructions are counted on an emulated core; cycles are modelled, without wait states. Layer by layer: report.md.
 
 ## What is here
 

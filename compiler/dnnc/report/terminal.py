@@ -13,6 +13,7 @@ from dnnc.cost.target import Target
 from dnnc.report import words
 from dnnc.report.data import Report
 from dnnc.run.base import Array, Execution
+from dnnc.run.profile import Profile
 from dnnc.verify import Verification
 
 if TYPE_CHECKING:  # these import torch, which most reports do without
@@ -39,6 +40,8 @@ def print_execution(execution: Execution, outputs: Mapping[str, Array], on: str,
         rows.append((f"output {name}", f"{words.shape(value.shape)}, {value.min():.6g} to {value.max():.6g}"))
     if execution.instructions_per_inference is not None:
         rows.append(("instructions per inference", words.count(execution.instructions_per_inference)))
+    if execution.profile is not None and execution.profile.model is not None:
+        rows.append(("modelled cycles", words.modelled(execution.profile.total.cycles, execution.profile.model)))
     if execution.flash is not None:
         rows.append(("flash", words.flash(execution.flash)))
     if execution.ram is not None:
@@ -46,6 +49,16 @@ def print_execution(execution: Execution, outputs: Mapping[str, Array], on: str,
     if execution.compiler is not None:
         rows.append(("compiler", execution.compiler))
     console.print(pairs(rows))
+
+
+def print_profile(profile: Profile, console: Console) -> None:
+    """By layer and work, then the hottest blocks; cycles where they are modelled, else instructions."""
+    for heading, rows in words.profile_tables(profile):
+        text = ("layer", "block", "work")
+        console.print(grid(heading, [(_tail(name), *rest) for name, *rest in rows], text))
+        console.print()
+    for note in words.profile_notes(profile):
+        console.print(escape(note), soft_wrap=True, highlight=False)
 
 
 def print_verification(result: Verification, edited: Sequence[str], console: Console) -> None:

@@ -6,13 +6,17 @@ from collections.abc import Iterable
 
 from dnnc.report.data import Layer, Report
 from dnnc.run.base import Flash, Ram
+from dnnc.run.profile import Profile
 
 LAYER_HEADINGS = (
     "layer", "op", "output", "MACs", "weight bits", "act. bits", "bytes", "sensitivity", "SQNR dB", "instructions",
+    "cycles (model)",
 )  # fmt: skip
 #: Headings whose column is text; the others are figures and stand to the right.
 TEXT_HEADINGS = frozenset({"layer", "op", "output"})
 ABSENT = "-"
+HOTTEST_BLOCKS = 12
+_Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def count(value: int | None) -> str:
@@ -46,6 +50,7 @@ def layer_row(layer: Layer) -> tuple[str, ...]:
         ABSENT if layer.sensitivity is None else f"{layer.sensitivity:.3g}",
         ABSENT if layer.sqnr_db is None else f"{layer.sqnr_db:.1f}",
         count(layer.instructions),
+        count(layer.cycles),
     )
 
 
@@ -59,14 +64,72 @@ def totals(report: Report) -> tuple[tuple[str, str], ...]:
         ("flash", _flash(report)),
         ("RAM", _ram(report)),
     ]
+    if report.optimise != "balanced":
+        rows.append(("optimised for", report.optimise))
+    if report.simplified is not None:
+        s = report.simplified
+        macs = f"{count(s.macs_before)} to {count(s.macs_after)} multiply-accumulates"
+        rows.append(
+            ("simplified, exactly", f"{macs}, {count(s.channels_before)} to {count(s.channels_after)} channels")
+        )
     if report.measured is not None:
         rows.append(("instructions per inference", count(report.measured.instructions)))
+        if report.measured.cycles is not None:
+            rows.append(("modelled cycles", modelled(report.measured.cycles, report.measured.cycle_model)))
         rows.append(("compiler", report.measured.compiler))
     if report.accuracy is not None:
         a = report.accuracy
         rows.append(("accuracy, float", f"{a.float_percent:.2f} % of {count(a.samples)} samples"))
         rows.append(("accuracy, integer", f"{a.integer_percent:.2f} %"))
     return tuple(rows)
+
+
+def modelled(cycles: int | None, model: str | None) -> str:
+    return f"{count(cycles)} ({model})"
+
+
+def profile_tables(profile: Profile) -> list[_Table]:
+    """Headings and rows: instructions by layer and work, the same of modelled cycles where there are any, blocks."""
+    works = profile.works
+    tables: list[_Table] = []
+    for what in ("instructions", "cycles") if profile.model else ("instructions",):
+        rows = [
+            (
+                name,
+                *(_part(getattr(profile.cells.get((name, work)), what, 0)) for work in works),
+                count(getattr(c, what)),
+            )
+            for name, c in profile.layers.items()
+        ]
+        sums = tuple(count(getattr(cost, what)) for cost in works.values())
+        rows.append(("all", *sums, count(getattr(profile.total, what))))
+        tables.append((("layer", *(work.value for work in works), what), rows))
+    hottest: list[tuple[str, ...]] = [
+        (
+            block.place,
+            block.work.value,
+            count(block.length),
+            count(block.executions),
+            ABSENT if block.cycles_each is None else f"{block.cycles_each:.1f}",
+            count(block.cost.instructions),
+            count(block.cost.cycles),
+        )
+        for block in profile.blocks[:HOTTEST_BLOCKS]
+    ]
+    headings = ("block", "work", "length", "executions", "cycles each", "instructions", "cycles")
+    return [*tables, (headings, hottest)]
+
+
+def profile_notes(profile: Profile) -> tuple[str, ...]:
+    """What to know of the figures."""
+    if profile.model is None:
+        return profile.notes or ("cycles are not modelled for this target",)
+    extrapolated = f"; {profile.extrapolated:.2%} of the instructions extrapolated" if profile.extrapolated else ""
+    return (f"cycles: {profile.model}, no wait states{extrapolated}", *profile.notes)
+
+
+def _part(value: int) -> str:
+    return count(value) if value else ABSENT
 
 
 def of(used: int, available: int) -> str:

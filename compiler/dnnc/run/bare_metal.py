@@ -62,7 +62,8 @@ def build_image(
     with toolchain.temporary_folder() as work:
         folder = Path(work)
         toolchain.write_files(folder, {**files, **support, **dict(harness.extra), **parts})
-        flags = (*harness.flags, *(("-DDNNC_TRACE",) if trace else ()))
+        # -g1: which line each instruction comes from; the code is the same
+        flags = (*harness.flags, "-g1", *(("-DDNNC_TRACE",) if trace else ()))
         objects = toolchain.compile_objects(compiler, folder, [*sorted(parts), *models], flags, optimise)
         elf = toolchain.link_bare_metal(compiler, folder, objects, Path(script).name, keep, optimise)
     return read_image(elf)

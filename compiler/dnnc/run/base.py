@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from dnnc.run.profile import Profile
 
 Array = NDArray[Any]
 
@@ -41,9 +44,8 @@ class Ram:
 class Execution:
     """What one run gave. Outputs are codes int32 [N, *shape] by model name; None: this runner cannot know it.
 
-    layers: codes of every value by node name, when the run was traced. layer_instructions: by node name, of one
-    inference, when counted (each with the few instructions that call the tracer). notes: what a reader of the figures
-    should know.
+    layers: codes of every value by node name, when the run was traced. profile: of one inference, where it was
+    counted. notes: what a reader of the figures should know.
     """
 
     outputs: Mapping[str, Array]
@@ -52,7 +54,7 @@ class Execution:
     ram: Ram | None = None
     compiler: str | None = None
     layers: Mapping[str, Array] = field(default_factory=dict)
-    layer_instructions: Mapping[str, int] = field(default_factory=dict)
+    profile: Profile | None = None
     notes: tuple[str, ...] = ()
 
 

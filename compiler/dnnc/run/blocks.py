@@ -51,9 +51,18 @@ def unpack_outputs(graph: Graph, blocks: NDArray[np.uint8]) -> dict[str, Array]:
 
 def unpack_value(kind: TensorType, data: NDArray[np.uint8]) -> Array:
     """Bytes uint8 [N, nbytes] of one value -> codes int32 [N, *shape]."""
+    if kind.packed:
+        return _unpack_nibbles(kind, data)
     storage = np.dtype(_quant(kind).dtype).newbyteorder("<")
     codes: Array = np.ascontiguousarray(data).view(storage).reshape(len(data), *kind.shape)
     return codes.astype(np.int32)
+
+
+def _unpack_nibbles(kind: TensorType, data: NDArray[np.uint8]) -> Array:
+    words = data.reshape(len(data), -1, 4)
+    nibbles = np.concatenate([words & 15, words >> 4], axis=2).astype(np.int32)
+    signed = np.where(nibbles < 8, nibbles, nibbles - 16)
+    return signed.reshape(len(data), -1)[:, : kind.size].reshape(len(data), *kind.shape)
 
 
 def _checked(name: str, kind: TensorType, inputs: Mapping[str, Array]) -> Array:

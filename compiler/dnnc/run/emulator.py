@@ -11,22 +11,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnc.artefact import Artefact
+from dnnc.cost.instructions import Kind
 from dnnc.cost.target import Target
 from dnnc.errors import VerificationError
 from dnnc.run import blocks, toolchain
 from dnnc.run.bare_metal import build_image, c_files
 from dnnc.run.base import Array, Execution, memory_notes
+from dnnc.run.cycles import find_model
 from dnnc.run.image import Image
-from dnnc.run.machine import Count, EmulationFault, Machine
+from dnnc.run.layers import Layers
+from dnnc.run.machine import Count, Counts, EmulationFault, Machine
+from dnnc.run.profile import Profile, make_profile
 
 
 @dataclass(frozen=True)
 class Traced:
-    """One call of dnnc_trace: the step, the bytes of its value, and the instructions executed before it."""
+    """One call of dnnc_trace: the step and the bytes of its value."""
 
     step: int
     data: bytes
-    instructions: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a call of NAME_run cost; calls: (address, executions before it) of each call that it made, in turn."""
+
+    count: Count
+    calls: tuple[tuple[int, Counts], ...]
 
 
 @dataclass(frozen=True)
@@ -41,18 +52,20 @@ class EmulatorRunner:
     def run(self, inputs: Mapping[str, Array], trace: bool = False) -> Execution:
         graph = self.artefact.integer_graph
         codes = blocks.pack_inputs(graph, inputs)
-        outputs, count = self._run_plain(codes)
-        layers, layer_instructions = self._run_traced(codes) if trace else ({}, {})
-        flash, ram = self.image.flash(), self.image.ram(count.stack_bytes if count else 0)
+        outputs, counted = self._run_plain(codes)
+        layers = self._run_traced(codes) if trace else {}
+        flash, ram = self.image.flash(), self.image.ram(counted.count.stack_bytes if counted else 0)
+        profile = self._profile(counted) if counted else None
+        notes = memory_notes(flash, ram, self.target.flash_bytes, self.target.ram_bytes)
         return Execution(
             outputs=blocks.unpack_outputs(graph, outputs),
-            instructions_per_inference=count.instructions if count else None,
+            instructions_per_inference=counted.count.instructions if counted else None,
             flash=flash,
             ram=ram,
             compiler=self.compiler.version,
             layers=layers,
-            layer_instructions=layer_instructions,
-            notes=memory_notes(flash, ram, self.target.flash_bytes, self.target.ram_bytes),
+            profile=profile,
+            notes=(*notes, *(profile.notes if profile else ())),
         )
 
     @property
@@ -60,11 +73,12 @@ class EmulatorRunner:
         """The program as it is measured."""
         return self._image(trace=False)
 
-    def profile(self, inputs: Mapping[str, Array]) -> tuple[Image, Count]:
-        """How often each instruction is executed in an inference of the first sample."""
-        model = Model(Machine(self.image, self.target), self.artefact.name)
-        _, count = model.run_counted(blocks.pack_inputs(self.artefact.integer_graph, inputs)[0].tobytes(), self._sizes)
-        return self.image, count
+    def _profile(self, counted: Counted) -> Profile:
+        name = self.artefact.name
+        nodes = [node.name for node in self.artefact.integer_graph.nodes]
+        layers = Layers.read(self.image, name, self.artefact.files[f"c/{name}.c"].decode(), nodes)
+        executions = layers.executions(counted.count, counted.calls)
+        return make_profile(self.image, counted.count, executions, find_model(self.target))
 
     def _image(self, trace: bool) -> Image:
         if trace not in self._images:
@@ -76,24 +90,24 @@ class EmulatorRunner:
     def _sizes(self) -> int:
         return blocks.output_bytes(self.artefact.integer_graph)
 
-    def _run_plain(self, codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Count | None]:
+    def _run_plain(self, codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Counted | None]:
         made: list[bytes] = []
-        count: Count | None = None
+        counted: Counted | None = None
         try:
             for index, block in enumerate(codes):
                 if index < 2:  # the counted core, then one without the hook for all others
                     model = Model(Machine(self.image, self.target), self.artefact.name)
                 if index == 0:
-                    data, count = model.run_counted(block.tobytes(), self._sizes)
+                    data, counted = model.run_counted(block.tobytes(), self._sizes)
                 else:
                     data = model.run(block.tobytes(), self._sizes)
                 made.append(data)
         except EmulationFault as fault:
             raise EmulationFault(f"{fault}; sample {len(made)}, {self._faulting_step(codes[len(made)])}") from fault
-        return np.frombuffer(b"".join(made), np.uint8).reshape(len(codes), self._sizes), count
+        return np.frombuffer(b"".join(made), np.uint8).reshape(len(codes), self._sizes), counted
 
-    def _run_traced(self, codes: NDArray[np.uint8]) -> tuple[dict[str, Array], dict[str, int]]:
-        """Values of all samples, instructions of the first, by node name."""
+    def _run_traced(self, codes: NDArray[np.uint8]) -> dict[str, Array]:
+        """Values of all samples by node name."""
         graph = self.artefact.integer_graph
         seen: list[list[Traced]] = []
         for block in codes:
@@ -109,9 +123,7 @@ class EmulatorRunner:
             layers[node.name] = blocks.unpack_value(
                 node.type, np.frombuffer(data, np.uint8).reshape(len(seen), node.type.nbytes)
             )
-        counts = [t.instructions for t in seen[0]] if seen else []
-        instructions = {n.name: counts[i + 1] - counts[i] for i, n in enumerate(graph.nodes) if counts}
-        return layers, instructions
+        return layers
 
     def _faulting_step(self, block: NDArray[np.uint8]) -> str:
         """Which step a program that faults was in, from a traced run."""
@@ -140,22 +152,29 @@ class Model:
         self._check(self.machine.call(f"{self.name}_run", source, sink))
         return self.machine.read(sink, output_size)
 
-    def run_counted(self, block: bytes, output_size: int, skip: str | None = None) -> tuple[bytes, Count]:
+    def run_counted(self, block: bytes, output_size: int) -> tuple[bytes, Counted]:
         """`run`, and what it cost."""
         source, sink = self._place(block)
-        code, count = self.machine.call_counted(f"{self.name}_run", source, sink, skip=skip)
+        calls: list[tuple[int, Counts]] = []
+
+        def reached(address: int) -> None:
+            if self.machine.image.decode(address).kind is Kind.CALL:
+                calls.append((address, self.machine.executions_so_far()))
+
+        with self.machine.watching(f"{self.name}_run", reached):
+            code, count = self.machine.call_counted(f"{self.name}_run", source, sink)
         self._check(code)
-        return self.machine.read(sink, output_size), count
+        return self.machine.read(sink, output_size), Counted(count, tuple(calls))
 
     def run_traced(self, block: bytes, output_size: int, seen: Callable[[Traced], None]) -> bytes:
         """`run` of a program built with trace=True; `seen` is told every step."""
 
         def step(number: int, address: int, size: int) -> None:
             signed: int = struct.unpack("<i", struct.pack("<I", number))[0]
-            seen(Traced(signed, self.machine.read(address, size), self.machine.instructions_so_far()))
+            seen(Traced(signed, self.machine.read(address, size)))
 
-        self.machine.watch("dnnc_trace", step)
-        return self.run_counted(block, output_size, skip="dnnc_trace")[0]
+        self.machine.watch(self.machine.image.symbols["dnnc_trace"].address, step)
+        return self.run(block, output_size)
 
     def _place(self, block: bytes) -> tuple[int, int]:
         source = self.machine.call(f"{self.name}_input") & 0xFFFFFFFF

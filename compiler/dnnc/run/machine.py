@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,7 +17,7 @@ from unicorn.unicorn_py3.unicorn import Uc, UcError, uclib
 
 from dnnc.cost.target import Target
 from dnnc.errors import ToolchainError, VerificationError
-from dnnc.run.image import Image, Symbol
+from dnnc.run.image import Image
 from dnnc.run.native import shared_library
 
 _PAGE = 0x1000
@@ -32,6 +33,9 @@ _ACCESSES = {
     unicorn.UC_MEM_READ_PROT: "read of protected",
     unicorn.UC_MEM_FETCH_PROT: "jump to data at",
 }
+
+
+Counts = NDArray[np.uint32]
 
 
 class EmulationFault(VerificationError):
@@ -70,9 +74,8 @@ class _Counter(ctypes.Structure):
         ("halfwords", ctypes.c_uint64),
         ("code", ctypes.c_void_p),
         ("executions", ctypes.c_void_p),
+        ("left", ctypes.c_void_p),
         ("notes", ctypes.c_void_p),
-        ("skip_from", ctypes.c_uint64),
-        ("skip_to", ctypes.c_uint64),
         ("read", ctypes.c_void_p),
         ("sp_identifier", ctypes.c_int32),
         ("thumb", ctypes.c_int32),
@@ -86,17 +89,28 @@ class _Counter(ctypes.Structure):
 
 
 @dataclass(frozen=True)
+class _Kept:
+    """What the hook points to, and so must outlive it."""
+
+    code: bytes
+    executions: Counts
+    left: Counts
+    notes: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class Count:
     """Of one call, from the function's first instruction to its return.
 
     stack_bytes: the deepest below the caller's stack pointer. executions: how often the instruction at address
-    base + 2 * i was executed, uint32 [halfwords of code].
+    base + 2 * i was executed, uint32 [halfwords of code]; left: how often it led elsewhere than to the next one.
     """
 
     instructions: int
     stack_bytes: int
     base: int
-    executions: NDArray[np.uint32]
+    executions: Counts
+    left: Counts
 
 
 class Machine:
@@ -114,7 +128,7 @@ class Machine:
         self._thumb = core.startswith("arm:")
         self._registers = _ARM if self._thumb else _RISCV
         self._uc = _make_core(core, target.name)
-        self._counter: _Counter | None = None
+        self._executions: Counts | None = None
         self._fault: tuple[int, int] | None = None
         self._map(target)
         self._uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid)
@@ -129,9 +143,9 @@ class Machine:
         self._emulate(self.image.symbols[function].address, stop, function)
         return int(ctypes.c_int32(self._uc.reg_read(self._registers.arguments[0])).value)
 
-    def call_counted(self, function: str, *arguments: int, skip: str | None = None) -> tuple[int, Count]:
-        """`call`, counted. Instructions of the function `skip` (and of no other) are left out."""
-        counter, code, executions, notes = self._start_counter(skip)
+    def call_counted(self, function: str, *arguments: int) -> tuple[int, Count]:
+        """`call`, counted."""
+        counter, kept = self._start_counter()
         start = int(counter.sp)
         hook = ctypes.c_size_t()
         status = uclib.uc_hook_add(
@@ -145,28 +159,42 @@ class Machine:
         )
         if status != unicorn.UC_ERR_OK:
             raise ToolchainError(f"unicorn refused the counting hook (code {status})")
-        self._counter = counter
+        self._executions = kept.executions
         try:
             result = self.call(function, *arguments)
         finally:
-            self._counter = None
+            self._executions = None
             uclib.uc_hook_del(self._uc._uch, hook)
-        del code, notes  # the hook used them until here
         depth = int(start - counter.lowest_sp)
-        return result, Count(int(counter.instructions), depth, int(counter.base), executions)
+        return result, Count(int(counter.instructions), depth, int(counter.base), kept.executions, kept.left)
 
-    def instructions_so_far(self) -> int:
-        """Within `call_counted`, from a `watch` callback."""
-        return 0 if self._counter is None else int(self._counter.instructions)
+    def executions_so_far(self) -> Counts:
+        """A copy of what `Count.executions` will be, within `call_counted`, from a callback."""
+        if self._executions is None:
+            raise ValueError("nothing is being counted")
+        return self._executions.copy()
 
-    def watch(self, function: str, callback: Callable[[int, int, int], None]) -> None:
-        """callback(first three arguments) whenever the function is entered."""
-        address = self.image.symbols[function].address
+    def watch(self, address: int, callback: Callable[[int, int, int], None]) -> None:
+        """callback(first three arguments of a function that starts there) whenever an address is reached, just before
+        its instruction is executed and counted."""
 
         def entered(uc: Any, _address: int, _size: int, _user: Any) -> None:
             callback(*(int(uc.reg_read(r)) for r in self._registers.arguments))
 
         self._uc.hook_add(unicorn.UC_HOOK_CODE, entered, begin=address, end=address)
+
+    @contextmanager
+    def watching(self, function: str, callback: Callable[[int], None]) -> Iterator[None]:
+        """callback(address) before each instruction of the function is executed and counted."""
+        symbol = self.image.symbols[function]
+        end = symbol.address + symbol.size - 1
+        hook = self._uc.hook_add(
+            unicorn.UC_HOOK_CODE, lambda _uc, address, _size, _user: callback(address), begin=symbol.address, end=end
+        )
+        try:
+            yield
+        finally:
+            self._uc.hook_del(hook)
 
     def read(self, address: int, size: int) -> bytes:
         return bytes(self._uc.mem_read(address, size))
@@ -174,20 +202,18 @@ class Machine:
     def write(self, address: int, data: bytes) -> None:
         self._uc.mem_write(address, data)
 
-    def _start_counter(self, skip: str | None) -> tuple[_Counter, bytes, NDArray[np.uint32], NDArray[np.uint8]]:
+    def _start_counter(self) -> tuple[_Counter, _Kept]:
         base, code = self._code()
-        executions = np.zeros(len(code) // 2, np.uint32)
-        notes = np.zeros(len(code) // 2, np.uint8)
-        skipped = self.image.symbols[skip] if skip else Symbol(_NONE, 0)
+        size = len(code) // 2
+        kept = _Kept(code, np.zeros(size, np.uint32), np.zeros(size, np.uint32), np.zeros(size, np.uint8))
         sp = int(self._uc.reg_read(self._registers.sp))
         counter = _Counter(
             base=base,
             halfwords=len(code) // 2,
             code=ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p),
-            executions=executions.ctypes.data,
-            notes=notes.ctypes.data,
-            skip_from=skipped.address,
-            skip_to=min(skipped.address + skipped.size, _NONE),
+            executions=kept.executions.ctypes.data,
+            left=kept.left.ctypes.data,
+            notes=kept.notes.ctypes.data,
             read=ctypes.cast(uclib.uc_reg_read, ctypes.c_void_p),
             sp_identifier=self._registers.sp,
             thumb=int(self._thumb),
@@ -195,7 +221,7 @@ class Machine:
             lowest_sp=sp,
             previous=_NONE,
         )
-        return counter, code, executions, notes
+        return counter, kept
 
     def _code(self) -> tuple[int, bytes]:
         """The bytes from the first to the last instruction of the program."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dnnc.backends.c.emit import emit
-from dnnc.backends.c.lower import lower
+from dnnc.backends.c.lower import lower, simplification
 from dnnc.backends.c.program import Program, Step
 
-__all__ = ["Program", "Step", "emit", "lower"]
+__all__ = ["Program", "Step", "emit", "lower", "simplification"]

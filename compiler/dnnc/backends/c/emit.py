@@ -168,10 +168,9 @@ class _Writer:
 
     @cached_property
     def title(self) -> str:
-        macs = sum(n.op.work(self.graph.input_types(n), n.params, n.type).macs for n in self.graph.nodes)
         _, data, _, _ = self._named
         weights = sum(4 * d.count for d in data if d.attribute == "DNNC_WEIGHTS")
-        return f"{len(self.graph.nodes)} layers, {macs} multiply-accumulates, {weights} bytes of weights"
+        return f"{len(self.graph.nodes)} layers, {self.graph.macs} multiply-accumulates, {weights} bytes of weights"
 
     def header(self) -> str:
         inputs, outputs = self.tensors
@@ -220,7 +219,8 @@ class _Writer:
         """Where an operand's elements lie: in the arena, or, for a constant, in flash."""
         value = self.graph.types[operand.value]
         assert value.quant is not None
-        kind, width = ("S8", 1) if value.quant.bits <= 8 else ("S16", 2)
+        assert not (value.packed and operand.offset)
+        kind, width = ("S4", 0) if value.packed else ("S8", 1) if value.quant.bits <= 8 else ("S16", 2)
         if operand.value in self.plan.offsets:
             return f"{kind}({self.plan.offsets[operand.value] + operand.offset * width})"
         arrays, _, _, _ = self._named

@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnc.backends.c.context import Context
-from dnnc.backends.c.pack import BLOCKS, pack_linear, padded_k, per_tile, stored_width
+from dnnc.backends.c.pack import BLOCKS, COLUMNS, pack_linear, padded_k, per_tile, per_tile_pairs
 from dnnc.backends.c.program import Array, Call, Operand, Step, Value
 from dnnc.backends.c.structs import STRUCTS
-from dnnc.backends.c.table import Layer
+from dnnc.backends.c.table import Kernel, Layer, Selection
 from dnnc.ir.graph import Node
 from dnnc.ops.common import quant_of
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
-
-_POINTERS = ("weights", "bias", "multiplier", "shift", "channels")
+from dnnc.ops.tables import exact_halves
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ def lower_linear(context: Context, node: Node) -> Step:
     layer = _dense(context, node) if isinstance(node.op, Dense) else _conv(context, node)
     calls = []
     scratch = 0
-    for segment in _segments(layer, node):
+    for segment in _segments(layer, node, context.selection):
         calls.append(_call(context, node, segment))
         scratch = max(scratch, calls[-1].kernel.kernel.scratch(segment.layer))
     return Step(node.name, tuple(calls), scratch)
@@ -100,9 +99,9 @@ def _conv(context: Context, node: Node) -> Layer:
     )  # fmt: skip
 
 
-def _segments(layer: Layer, node: Node) -> Iterator[_Segment]:
+def _segments(layer: Layer, node: Node, selection: Selection) -> Iterator[_Segment]:
     """One call where all widths agree; else one a width, ascending, and in a grouped layer one a group and width."""
-    widths = np.array([stored_width(int(b)) for b in node.params["weight_bits"]])
+    widths = np.array([selection.width(int(b)) for b in node.params["weight_bits"]])
     distinct = [int(w) for w in np.unique(widths)]
     if len(distinct) == 1:
         yield _Segment(_weighed(replace(layer, bits=distinct[0]), node.params["weight"]), None, "")
@@ -132,30 +131,49 @@ def _call(context: Context, node: Node, segment: _Segment) -> Call:
         layer = replace(layer, in_c=layer.out_c)
     picked = slice(None) if segment.channels is None else segment.channels
     weight = params["weight"][picked]
+    if layer.op == "conv" and kernel.kernel.order in COLUMNS:
+        weight = weight.transpose(0, 2, 1, 3)
     words = pack_linear(weight.reshape(len(weight), -1), layer.bits, layer.groups, kernel.kernel.order)
-    multiplier, shift = params["multiplier"][picked], None
-    if kernel.kernel.shifts:
-        shift = shift_of(multiplier)
-        assert shift is not None
+    bias, multiplier = params["bias"][picked], params["multiplier"][picked]
     arrays: dict[str, Value] = {
         "weights": Array(f"weights{label}", "uint32_t", "weights", words),
-        "bias": Array(f"bias{label}", "int32_t", "tables", per_tile(params["bias"][picked], layer.groups)),
-        "multiplier": None,
-        "shift": None,
-        "channels": None,
+        **_tables(kernel.kernel, layer, bias, multiplier, label),
     }
-    if shift is None:
-        arrays["multiplier"] = Array(
-            f"multiplier{label}", "int32_t", "tables", per_tile(multiplier.astype(np.int32), layer.groups)
-        )
-    else:
-        arrays["shift"] = Array(f"shift{label}", "uint8_t", "tables", per_tile(shift, layer.groups))
     if segment.channels is not None:
         arrays["channels"] = Array(f"channels{label}", "uint16_t", "tables", segment.channels)
     lo, hi = (int(v) for v in params["clamp"])
     numbers = {f.name: getattr(layer, f.name) for f in fields(layer)}
     blocks = padded_k(layer.k, layer.bits, kernel.kernel.order) // BLOCKS[layer.bits].k
     numbers |= {"blocks": blocks, "out_zero": quant_of(node.type).zero_point, "lo": lo, "hi": hi}
-    names = [f.name for f in STRUCTS["dnnc_linear_t"] if f.name not in _POINTERS]
-    members = arrays | {name: numbers[name] for name in names}
+    members = {f.name: arrays[f.name] if f.name in arrays else numbers[f.name] for f in STRUCTS["dnnc_linear_t"]}
     return Call(kernel, members, (Operand(node.inputs[0], layer.offset), Operand(node.name)))
+
+
+def _tables(kernel: Kernel, layer: Layer, bias: NDArray[Any], multiplier: NDArray[Any], label: str) -> dict[str, Value]:
+    """The members of dnnc_linear_t that describe biases and multipliers [O], in the kernel's own form."""
+    bias, multiplier = np.asarray(bias, np.int32), np.asarray(multiplier, np.int32)
+    found: dict[str, Value] = {"bias": None, "multiplier": None, "channels": None, "scales": 0}
+    if kernel.records:
+        found |= _records(layer, bias, multiplier, label)
+        return found
+    found["bias"] = Array(f"bias{label}", "int32_t", "tables", per_tile(bias, layer.groups))
+    if kernel.shifts:
+        shift = shift_of(multiplier)
+        assert shift is not None
+        found["multiplier"] = Array(f"shift{label}", "uint8_t", "tables", per_tile(shift, layer.groups))
+    else:
+        values = per_tile(multiplier, layer.groups)
+        found["multiplier"] = Array(f"multiplier{label}", "int32_t", "tables", values)
+    return found
+
+
+def _records(layer: Layer, bias: NDArray[Any], multiplier: NDArray[Any], label: str) -> dict[str, Value]:
+    """One record a tile: of 16 bits where that is exact."""
+    small_bias, small_multiplier = exact_halves(bias), exact_halves(multiplier)
+    if layer.left_shift or small_bias is None or small_multiplier is None:
+        wide = per_tile_pairs(bias, multiplier, layer.groups)
+        return {"bias": Array(f"tables{label}", "int32_t", "tables", wide), "scales": 0}
+    halves = per_tile_pairs(small_multiplier.codes, small_bias.codes, layer.groups)
+    words = halves.astype("<i2").view("<u4").astype(np.uint32)
+    scales = 1 << small_bias.shift | 1 << 16 + small_multiplier.shift
+    return {"bias": Array(f"tables{label}", "uint32_t", "tables", words), "scales": scales}

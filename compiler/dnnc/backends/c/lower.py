@@ -6,20 +6,31 @@ from dnnc.backends.c.context import Context
 from dnnc.backends.c.linear import lower_linear
 from dnnc.backends.c.program import Program, Refusal, Step
 from dnnc.backends.c.simple import LOWERINGS
-from dnnc.backends.c.table import GENERIC, Kernel
+from dnnc.backends.c.table import ARMV6M, GENERIC, IN_ORDER, RV32IM, Kernel, Selection
 from dnnc.backends.c.table_armv7em import ARMV7EM
 from dnnc.cost.target import Target
 from dnnc.errors import Unsupported, UnsupportedError
 from dnnc.ir.graph import Graph, Node
+from dnnc.ir.types import PACKED_ELEMENTS
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
+from dnnc.passes.simplify import Simplify
 
-TABLE: tuple[Kernel, ...] = (*ARMV7EM, *GENERIC)
+TABLE: tuple[Kernel, ...] = (*ARMV7EM, *ARMV6M, *RV32IM, *GENERIC)
+
+#: Families whose kernels take so many channels at a time, whole words of them, that they gain by a multiple.
+_CHANNEL_MULTIPLES = {"armv7em": 4}
 
 
-def lower(graph: Graph, target: Target) -> Program:
+def simplification(target: Target) -> Simplify:
+    """How far to take channels out of a network, so that what is left suits the target's best kernels."""
+    packed = PACKED_ELEMENTS if 4 in target.activation_bits else 1
+    return Simplify(_CHANNEL_MULTIPLES.get(target.kernels[0], 1), packed)
+
+
+def lower(graph: Graph, target: Target, selection: Selection = IN_ORDER) -> Program:
     """One step a node. Raises UnsupportedError listing every node that no kernel of the target can compute."""
-    context = Context(graph, target, TABLE)
+    context = Context(graph, target, TABLE, selection)
     results = [_try(context, node) for node in graph.nodes]
     refused = [result for result in results if isinstance(result, Unsupported)]
     if refused:

@@ -10,7 +10,9 @@ from typing import Any, Literal, TypeAlias
 from numpy.typing import NDArray
 
 from dnnc.backends.c.structs import STRUCTS, struct_bytes
-from dnnc.backends.c.table import Instance
+from dnnc.backends.c.table import ELEMENT_BYTES, Instance
+from dnnc.backends.c.walk import Visit, distances
+from dnnc.passes.lifetime import Distance
 
 
 class Refusal(Exception):
@@ -58,6 +60,17 @@ class Call:
         _check(self.kernel.kernel.struct, self.fields)
 
     @property
+    def visit(self) -> Visit | None:
+        """The order of its reads and writes, where its kernel promises one."""
+        walker = self.kernel.kernel.walk
+        widths = [ELEMENT_BYTES[element] for element in self.kernel.elements]
+        walk = walker(self.fields, widths) if walker else None
+        if walk is None:
+            return None
+        starts = [operand.offset * width for operand, width in zip(self.operands, widths, strict=True)]
+        return Visit(walk, tuple(operand.value for operand in self.operands[:-1]), tuple(starts[:-1]), starts[-1])
+
+    @property
     def arrays(self) -> Iterator[Array]:
         return (value for value in self.fields.values() if isinstance(value, Array))
 
@@ -79,7 +92,7 @@ def _check(struct: str, fields: Mapping[str, Value]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one node becomes. `overwrites`: indices of the inputs over which its output may be written.
+    """What one node becomes.
 
     constant: the elements of a Constant, which are read where they lie in flash; such a node makes no calls.
     """
@@ -87,13 +100,19 @@ class Step:
     node: str
     calls: tuple[Call, ...] = ()
     scratch_bytes: int = 0
-    overwrites: tuple[int, ...] = ()
     constant: Array | None = None
 
     @property
     def arrays(self) -> tuple[Array, ...]:
         own = (self.constant,) if self.constant is not None else ()
         return (*own, *(array for call in self.calls for array in call.arrays))
+
+    @property
+    def overwrites(self) -> dict[str, Distance]:
+        """The inputs that its output may overlap, and how far it must stay behind them."""
+        visits = [call.visit for call in self.calls]
+        known = [visit for visit in visits if visit is not None]
+        return distances(known) if len(known) == len(visits) else {}
 
     @property
     def kernel(self) -> str:
@@ -120,8 +139,10 @@ class Program:
 
     @cached_property
     def kernels(self) -> tuple[Instance, ...]:
-        """The kernels that are called, each once, by name."""
-        found = {call.kernel.name: call.kernel for step in self.steps for call in step.calls}
+        """The kernels that are called, by the program or by each other, each once, by name."""
+        called = [call.kernel for step in self.steps for call in step.calls]
+        inner = [instance.inner for instance in called if instance.inner]
+        found = {instance.name: instance for instance in (*called, *inner)}
         return tuple(found[name] for name in sorted(found))
 
     @property
@@ -129,7 +150,7 @@ class Program:
         """node -> bytes, for the planner."""
         return {step.node: step.scratch_bytes for step in self.steps if step.scratch_bytes}
 
-    @property
-    def overwrites(self) -> dict[str, tuple[int, ...]]:
-        """node -> inputs, for the planner."""
-        return {step.node: step.overwrites for step in self.steps if step.overwrites}
+    @cached_property
+    def overwrites(self) -> dict[str, dict[str, Distance]]:
+        """node -> the inputs that its output may overlap, and how far it must stay behind them, for the planner."""
+        return {step.node: found for step in self.steps if (found := step.overwrites)}

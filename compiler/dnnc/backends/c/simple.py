@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -27,21 +28,33 @@ def _c_type(context: Context, node: Node) -> CType:
 
 def _call(context: Context, node: Node, kind: str, fields: Mapping[str, Value]) -> Call:
     """A call over all inputs of the node and its output."""
-    kernel = context.instance(Layer(kind, context.elements(node)))
+    kernel = context.instance(_layer(context, node, kind))
     return Call(kernel, fields, (*(Operand(name) for name in node.inputs), Operand(node.name)))
 
 
+def _layer(context: Context, node: Node, kind: str) -> Layer:
+    """What the table is asked about: the elements; of a pooling layer the window, of a mean how many lie together."""
+    layer, op = Layer(kind, context.elements(node)), node.op
+    if isinstance(op, ReduceMean):
+        shape = context.graph.types[node.inputs[0]].shape
+        return replace(layer, in_c=prod(shape[max(op.axes, default=-1) + 1 :]))
+    if not isinstance(op, MaxPool2D | AvgPool2D):
+        return layer
+    height, width, channels = context.graph.types[node.inputs[0]].shape
+    return replace(
+        layer,
+        in_h=height, in_w=width, in_c=channels, in_stride=channels,
+        out_h=node.type.shape[0], out_w=node.type.shape[1], out_c=channels, out_stride=channels,
+        kernel_h=op.kernel[0], kernel_w=op.kernel[1], stride_h=op.stride[0], stride_w=op.stride[1],
+        dilation_h=op.dilation[0] if isinstance(op, MaxPool2D) else 1,
+        dilation_w=op.dilation[1] if isinstance(op, MaxPool2D) else 1,
+        pad_top=op.padding[0], pad_left=op.padding[1], pad_bottom=op.padding[2], pad_right=op.padding[3],
+    )  # fmt: skip
+
+
 def _step(context: Context, node: Node, call: Call) -> Step:
-    """One call, in place of every input that it reads in the order in which it writes."""
-    overwrites: tuple[int, ...] = ()
-    if call.kernel.kernel.in_place:
-        *inputs, output = context.elements(node)
-        overwrites = tuple(
-            i
-            for i, (value, kind) in enumerate(zip(context.graph.input_types(node), inputs, strict=True))
-            if value.size == node.type.size and kind == output
-        )
-    return Step(node.name, (call,), overwrites=overwrites)
+    """One call."""
+    return Step(node.name, (call,), call.kernel.kernel.scratch(_layer(context, node, call.kernel.kernel.op)))
 
 
 def _limits(node: Node) -> dict[str, Value]:
@@ -261,7 +274,7 @@ def lower_resize(context: Context, node: Node) -> Step:
 def lower_reshape(context: Context, node: Node) -> Step:
     """A view: the planner gives it its input's place."""
     assert isinstance(node.op, Reshape)
-    return Step(node.name, overwrites=(0,))
+    return Step(node.name)
 
 
 def lower_constant(context: Context, node: Node) -> Step:

@@ -38,7 +38,8 @@ _STRIDED = ("uint32_t size[4] stride_a[4] stride_b[4]",)
 
 STRUCTS: Mapping[str, tuple[Field, ...]] = {
     "dnnc_linear_t": _fields(
-        "pointer weights bias multiplier shift channels",
+        "pointer weights bias multiplier channels",
+        "uint32_t scales",
         "uint16_t in_h in_w in_c in_stride out_h out_w out_c out_stride groups kernel_h kernel_w stride_h stride_w",
         "uint16_t dilation_h dilation_w pad_top pad_left blocks",
         "int16_t in_zero out_zero lo hi",

@@ -49,6 +49,10 @@ class Fisher(Policy):
     activations: int = 8
     activation_average: float | None = None
 
+    @property
+    def flash_budget_bytes(self) -> int | None:
+        return self.flash_bytes
+
     def __post_init__(self) -> None:
         budgets = [k for k in ("average", "flash_bytes", "max_drop") if getattr(self, k) is not None]
         if len(budgets) > 1:

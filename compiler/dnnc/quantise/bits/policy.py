@@ -26,6 +26,11 @@ class Policy(ABC):
 
     name: ClassVar[str]
 
+    @property
+    def flash_budget_bytes(self) -> int | None:
+        """The most bytes of weights and tables that the allocation keeps to; None where it has no such budget."""
+        return None
+
     @abstractmethod
     def allocate(
         self,

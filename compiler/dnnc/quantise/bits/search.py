@@ -113,6 +113,5 @@ def _smallest(choices: Menu, measure: Callable[[Bits], float], limit: float, pro
 
 
 def _sample_count(calibration: Calibration, available: int) -> int:
-    graph = calibration.graph
-    macs = sum(n.op.work(graph.input_types(n), n.params, n.type).macs for n in graph.nodes)
+    macs = calibration.graph.macs
     return min(available, int(np.clip(_MEASURE_MACS / max(macs, 1), *_MEASURE_SAMPLES)))

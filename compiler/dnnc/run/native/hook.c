@@ -13,9 +13,8 @@ struct counter {
   uint64_t halfwords;     /* its length */
   const uint8_t *code;    /* its bytes */
   uint32_t *executions;   /* of each halfword's instruction */
+  uint32_t *left;         /* how often each halfword's instruction did not lead to the next one */
   uint8_t *notes;         /* of each halfword's instruction */
-  uint64_t skip_from;     /* a function that is not counted */
-  uint64_t skip_to;
   read_register read;
   int32_t sp_identifier;
   int32_t thumb;
@@ -42,7 +41,10 @@ static uint8_t followers(unsigned instruction) {
   return n;
 }
 
-static int is_wide(unsigned first) { return first >= 0xE800u; }
+static unsigned width(const struct counter *c, uint64_t i) {
+  const unsigned first = halfword(c, i);
+  return (c->thumb ? first >= 0xE800u : (first & 3u) == 3u) ? 2 : 1;
+}
 
 static void watch_stack(struct counter *c, void *engine) {
   uint32_t sp = 0;
@@ -61,8 +63,8 @@ void dnnc_count(void *engine, uint64_t address, uint32_t size, void *user) {
   struct counter *c = user;
   const uint64_t i = (address - c->base) >> 1;
   (void)size;
-  if (address >= c->skip_from && address < c->skip_to) return;
   watch_stack(c, engine);
+  if (c->previous < c->halfwords && c->previous + width(c, c->previous) != i) ++c->left[c->previous];
   c->previous = i;
   if (i >= c->halfwords) {
     ++c->instructions;
@@ -80,7 +82,7 @@ void dnnc_count(void *engine, uint64_t address, uint32_t size, void *user) {
     for (unsigned n = c->notes[i] & FOLLOWERS; n > 0; --n) {
       ++c->instructions;
       if (next < c->halfwords) ++c->executions[next];
-      next += is_wide(halfword(c, next)) ? 2 : 1;
+      next += width(c, next);
     }
     c->it_from = c->base + 2 * (i + 1);
     c->it_to = c->base + 2 * next;

@@ -1,0 +1,87 @@
+"""Which kernels a network gets where flash or time counts for more: alternatives are tried out and measured.
+
+The order of the kernel table is that of speed, a width at a time (`balanced`). What it cannot know is the network: that
+a fast kernel's code serves one small layer, or that weights of 6 bits are worth the flash of 8 to be faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import log
+
+from dnnc.backends.c.program import Program
+from dnnc.backends.c.table import IN_ORDER, STORED_WIDTHS, Selection
+from dnnc.progress import Progress, silent
+
+GOALS = ("balanced", "speed", "size")
+#: How many per cent more cycles (flash) a per cent of flash (cycles) may cost where size (speed) is the goal.
+WORTH = 10
+#: Widths as which narrower weights may be stored: those of the fastest loops.
+WIDER = (4, 8)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of the linked program: bytes of flash; modelled cycles of one inference, or instructions without a model.
+
+    fits: whether the program keeps to all budgets.
+    """
+
+    flash_bytes: int
+    cycles: int
+    fits: bool = True
+
+    def rank(self, goal: str) -> tuple[bool, float]:
+        """What is compared: less is better. A per cent of what the goal is about is worth `WORTH` of the other."""
+        first, second = (self.flash_bytes, self.cycles) if goal == "size" else (self.cycles, self.flash_bytes)
+        return not self.fits, WORTH * log(first) + log(second)
+
+
+def select(
+    goal: str,
+    program_of: Callable[[Selection], Program],
+    measure: Callable[[Program], Cost],
+    progress: Progress = silent,
+) -> Program:
+    """The best program for "speed" or for "size" (`Cost.rank`) that single changes lead to.
+
+    A change is kept when it makes the program better; then the next ones are tried, until none does. The same
+    measurements lead to the same program.
+    """
+    selection, program = IN_ORDER, program_of(IN_ORDER)
+    if goal == "balanced":
+        return program
+    best = measure(program)
+    tried = {_names(program)}
+    changes = _changes(program, selection)
+    while (candidate := next(changes, None)) is not None:
+        other = program_of(candidate)
+        names = _names(other)
+        if names in tried:
+            continue
+        tried.add(names)
+        progress("choosing kernels", len(tried), 0)
+        cost = measure(other)
+        if cost.rank(goal) < best.rank(goal):
+            selection, program, best = candidate, other, cost
+            changes = _changes(program, selection)
+    return program
+
+
+def _names(program: Program) -> tuple[str, ...]:
+    """What is the same for the same program: the kernel of every call."""
+    return tuple(call.kernel.name for step in program.steps for call in step.calls)
+
+
+def _changes(program: Program, selection: Selection) -> Iterator[Selection]:
+    """One kernel fewer, for its next best, or one width of weights stored as a wider one."""
+    used = {instance.name: instance.inner or instance for instance in program.kernels}
+    for instance in used.values():
+        if (instance.kernel, instance.bits) not in selection.avoided:
+            yield selection.avoid(instance.kernel, instance.bits)
+    widths = {instance.bits for instance in used.values()}
+    for bits in STORED_WIDTHS:
+        for wider in WIDER:
+            if bits in widths and bits < wider:
+                yield selection.store(bits, wider)
