@@ -16,6 +16,7 @@ from dnnc.ir.graph import Graph, Input, Node, Output
 from dnnc.ir.types import Layout, Quant, Shape, TensorType
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
+from dnnc.ops.tables import LARGEST_SHIFT, round_to_halves
 from dnnc.passes.plan import plan
 
 Array = NDArray[Any]
@@ -26,7 +27,8 @@ class Linear:
     """A layer to be: weight [O, KH, KW, I / groups] over an image, or [O, I] (kernel None) over rows.
 
     bits: one width, or several to be dealt out over the output channels. clamp: codes. extreme: every weight and
-    activation at an end of its range. lowest: no weight is below it (8 bits above -128 may be packed as sums).
+    activation at an end of its range. compact: biases and multipliers of 16 bits. lowest: no weight is below it (8 bits
+    above -128 may be packed as sums).
     """
 
     name: str
@@ -43,6 +45,7 @@ class Linear:
     clamp: tuple[int, int] = (-128, 127)
     left_shift: int = 0
     extreme: bool = False
+    compact: bool = False
     lowest: int = -127
 
     @property
@@ -62,12 +65,15 @@ def make_graph(layer: Linear) -> Graph:
     k = weight[0].size
     spread = np.abs(weight.astype(np.int64)).reshape(layer.outputs, -1).sum(axis=1) * (128 if layer.extreme else 12)
     ratio = 100.0 / np.maximum(spread, 1) * rng.uniform(0.5, 2.0, layer.outputs) * rng.choice([-1, 1], layer.outputs)
-    multiplier = np.clip(np.round(ratio * 2.0 ** (32 - layer.left_shift)), -(2**31) + 1, 2**31 - 1)
+    multiplier = np.clip(np.round(ratio * 2.0 ** (32 - layer.left_shift)), -(2**31) + 1, 2**31 - 1).astype(np.int64)
+    bias = rng.integers(-3 * k, 3 * k + 1, layer.outputs)
+    if layer.compact:
+        multiplier, bias = (_halves(values) for values in (multiplier, bias + spread * rng.integers(-3, 4) // 8))
     params = {
         "weight": weight.astype(np.int8),
         "weight_bits": bits,
         "weight_scale": np.ones(layer.outputs),
-        "bias": rng.integers(-3 * k, 3 * k + 1, layer.outputs).astype(np.int32),
+        "bias": bias.astype(np.int32),
         "multiplier": multiplier.astype(np.int32),
         "left_shift": layer.left_shift,
         "clamp": np.array(layer.clamp, np.int32),
@@ -103,6 +109,14 @@ def make_files(graph: Graph, target_name: str, families: tuple[str, ...] | None 
     program = lower(graph, target)
     placed = plan(graph, program.scratch, program.overwrites)
     return emit(graph, program, placed, target)
+
+
+def _halves(values: Array) -> Array:
+    """As near to the values as codes of 16 bits are; what is too large is cut off."""
+    limit = (2**15 - 1) << LARGEST_SHIFT
+    found = round_to_halves(np.clip(values, -limit, limit))
+    assert found is not None
+    return found.values
 
 
 def _weights(rng: np.random.Generator, bits: int, shape: Shape, layer: Linear) -> Array:

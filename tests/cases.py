@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from dnnc.backends.c import emit, lower
+from dnnc.backends.c.banded import rows_are_words, takes_packed
 from dnnc.cost.loader import load_target
 from dnnc.fixed import INT32_MAX, weight_range
 from dnnc.ir.graph import Graph, Input, Node, Output
@@ -30,6 +31,7 @@ from dnnc.ops.movement import Concat, Constant, Pad, Reshape, Resize, Slice, Tra
 from dnnc.ops.pointwise import Pointwise, PRelu
 from dnnc.ops.pool import AvgPool2D, MaxPool2D, ReduceMean
 from dnnc.ops.softmax import Softmax
+from dnnc.passes.pack import pack_activations
 from dnnc.passes.plan import plan
 
 Array = NDArray[Any]
@@ -160,15 +162,17 @@ class Maker:
 
 @dataclass(frozen=True)
 class Case:
-    """build(maker) returns the names of the values that are the graph's outputs."""
+    """build(maker) returns the names of the values that are the graph's outputs. packed: pack what can be packed."""
 
     name: str
     build: Callable[[Maker], Sequence[str]] = field(repr=False)
+    packed: bool = False
 
     def graph(self, power_of_two: bool = False) -> Graph:
         """The case's graph; the same every time."""
         maker = Maker(self.name, power_of_two)
-        return maker.graph(*self.build(maker))
+        graph = maker.graph(*self.build(maker))
+        return pack_activations(graph, takes_packed, rows_are_words, stored_bytes) if self.packed else graph
 
     def inputs(self, graph: Graph, count: int = 3) -> dict[str, Array]:
         """Codes int32 [N, *shape]: all at the lowest, all at the highest, then `count` random samples."""
@@ -181,6 +185,11 @@ class Case:
             drawn = rng.integers(q.lo, q.hi + 1, (count, *source.type.shape))
             found[source.name] = np.concatenate([np.stack(ends), drawn]).astype(np.int32)
         return found
+
+
+def stored_bytes(graph: Graph) -> int:
+    """Of all values together."""
+    return sum(kind.nbytes for kind in graph.types.values())
 
 
 # --- linear layers -------------------------------------------------------------------------------------------------
@@ -217,6 +226,7 @@ def _every_width() -> list[Case]:
             _conv(f"conv_w{w}", (5, 4, 3), 5, (3, 3), w, padding=(1, 1, 1, 1), clamp=RELU),
             _conv(f"pointwise_conv_w{w}", (3, 2, 17), 6, (1, 1), w),
             _depthwise(f"depthwise_w{w}", (5, 6, 5), (3, 3), w, padding=(1, 1, 1, 1)),
+            _depthwise(f"depthwise_5x2_w{w}", (6, 5, 6), (5, 2), w, padding=(2, 0, 1, 1), stride=(1, 2)),
             _dense(f"dense_w{w}", (37,), 7, w),
             # Whole tiles and blocks, as the kernels for wide layers have them.
             _conv(f"wide_conv_w{w}", (4, 5, 8), 8, (3, 3), w, padding=(1, 1, 1, 1), stride=(2, 2)),
@@ -262,7 +272,14 @@ def _conv_shapes() -> list[Case]:
         _conv("conv_saturating", (4, 4, 6), 5, (3, 3), 8, gain=60.0),
         _conv("conv_tiny_range", (4, 4, 6), 5, (3, 3), 8, gain=0.01),
         _conv("conv_4_bit_activations", (5, 5, 3), 5, (3, 3), 4, bits=4, out_bits=4, padding=(1, 1, 1, 1)),
+        _conv("conv_deep_2", (3, 3, 170), 5, (3, 3), 2, padding=(1, 1, 1, 1)),
+        _conv("conv_deepest_5", (2, 2, 260), 5, (3, 3), 5, padding=(1, 1, 1, 1)),
         _conv("conv_wide_image", (2, 67, 4), 4, (3, 3), 8, padding=(1, 1, 1, 1)),
+        # Outputs that lie over their inputs: as large, larger, over an odd number of pixels.
+        _conv("conv_pointwise_equal", (3, 5, 16), 16, (1, 1), 8),
+        _conv("conv_pointwise_expanding", (5, 5, 8), 16, (1, 1), 8),
+        _conv("conv_expanding", (6, 5, 4), 12, (3, 3), 8, padding=(1, 1, 1, 1)),
+        _conv("conv_equal", (7, 9, 8), 8, (3, 3), 4, padding=(1, 1, 1, 1)),
         _conv("conv_128_channels", (4, 3, 128), 4, (3, 3), 4),
         _conv("conv_64_channels", (3, 3, 64), 8, (3, 3), 8, padding=(1, 1, 1, 1)),
         _conv("conv_128_channels_4", (3, 3, 128), 5, (3, 3), 4, padding=(1, 1, 1, 1)),
@@ -275,6 +292,18 @@ def _depthwise_shapes() -> list[Case]:
         _depthwise("depthwise_3_channels", (5, 4, 3), (2, 3), 4),
         _depthwise("depthwise_17_channels", (5, 5, 17), (3, 3), 8, padding=(1, 1, 1, 1), stride=(2, 2)),
         _depthwise("depthwise_4x4_channels", (6, 7, 16), (3, 3), 8, padding=(1, 1, 1, 1), clamp=RELU),
+        *(
+            _depthwise(f"depthwise_line_of_{n}", (3, n, 4), (3, 3), 8, padding=(1, 1, 1, 1), stride=(1, 1 + n % 2))
+            for n in range(1, 9)
+        ),
+        _depthwise("depthwise_line_of_9", (2, 9, 4), (3, 3), 4, padding=(1, 0, 1, 0)),
+        _depthwise("depthwise_columns", (9, 4, 8), (3, 3), 8, padding=(1, 1, 1, 1)),
+        _depthwise("depthwise_columns_before", (8, 3, 6), (3, 3), 4, padding=(2, 2, 0, 0), clamp=RELU),
+        _depthwise("depthwise_columns_after", (7, 2, 4), (3, 3), 8, padding=(0, 0, 2, 2)),
+        _depthwise("depthwise_column", (6, 1, 4), (3, 3), 8, padding=(1, 1, 1, 1)),
+        _depthwise("depthwise_wide_padding", (3, 2, 4), (3, 3), 8, padding=(4, 5, 3, 6)),
+        _depthwise("depthwise_wide_odd_padding", (3, 3, 4), (3, 3), 8, padding=(3, 4, 4, 5), stride=(2, 2)),
+        _depthwise("depthwise_stride_4x2", (11, 7, 4), (3, 3), 8, padding=(1, 1, 1, 1), stride=(4, 2)),
         _depthwise("depthwise_asymmetric", (5, 6, 6), (3, 3), 5, padding=(0, 2, 1, 0), stride=(2, 1)),
         _depthwise("depthwise_dilation", (9, 9, 5), (3, 3), 8, padding=(2, 2, 2, 2), dilation=(2, 2)),
         _depthwise("depthwise_1x1", (3, 4, 6), (1, 1), 3),
@@ -299,6 +328,8 @@ def _dense_shapes() -> list[Case]:
         _dense("dense_long_4", (701,), 9, 4),
         _dense("dense_longer_4", (1201,), 6, 4),
         _dense("dense_very_long_4", (1300,), 5, 4),
+        _dense("dense_very_long_2", (1500,), 5, 2),
+        _dense("dense_longest_5", (2300,), 5, 5),
         _dense("dense_mixed", (21,), 13, (4, 8, 3, 2, 6)),
         _dense("dense_left_shift", (1,), 9, 2, gain=6.0),
         *(
@@ -405,6 +436,8 @@ def _pools() -> list[Case]:
         _unary("maxpool_asymmetric", (5, 6, 2), MaxPool2D((3, 2), (1, 3), (2, 0, 0, 1))),
         _unary("maxpool_dilation", (8, 9, 3), MaxPool2D((2, 3), (2, 1), (1, 2, 1, 2), (3, 2))),
         _unary("maxpool_1d", (1, 15, 4), MaxPool2D((1, 4), (1, 4))),
+        _unary("maxpool_words", (7, 8, 10), MaxPool2D((3, 2), (2, 2), (1, 1, 1, 0))),
+        _unary("maxpool_beyond_image", (2, 3, 6), MaxPool2D((2, 3), (1, 1), (3, 4, 3, 4))),
         _unary("maxpool_16_bit", (6, 6, 3), MaxPool2D((2, 2), (2, 2)), 16),
         _unary("avgpool_2x2", (6, 4, 5), AvgPool2D((2, 2), (2, 2))),
         _unary("avgpool_padded", (7, 6, 3), AvgPool2D((3, 3), (2, 2), (1, 1, 1, 1))),
@@ -413,6 +446,10 @@ def _pools() -> list[Case]:
         _unary("avgpool_overhang_counts", (6, 6, 3), AvgPool2D((3, 3), (2, 2), (1, 1, 0, 0), (1, 1), True)),
         _unary("avgpool_global", (5, 5, 7), AvgPool2D((5, 5), (1, 1))),
         _unary("avgpool_beyond_image", (3, 2, 4), AvgPool2D((4, 5), (1, 1), (2, 2, 2, 2))),
+        _unary("avgpool_words", (7, 8, 10), AvgPool2D((3, 2), (2, 2), (1, 1, 1, 0))),
+        _unary("avgpool_global_many", (24, 25, 5), AvgPool2D((24, 25), (1, 1))),
+        _unary("avgpool_many_in_a_row", (3, 300, 4), AvgPool2D((2, 290), (1, 7))),
+        _unary("avgpool_padding_only_windows", (2, 3, 6), AvgPool2D((1, 2), (1, 1), (2, 3, 2, 3))),
         _unary("avgpool_16_bit", (4, 4, 3), AvgPool2D((2, 2), (2, 2)), 16),
         _unary("mean_image", (4, 5, 6), ReduceMean((0, 1))),
         _unary("mean_keepdims", (4, 5, 6), ReduceMean((0, 1), True)),
@@ -420,6 +457,8 @@ def _pools() -> list[Case]:
         _unary("mean_all", (3, 4, 2), ReduceMean((0, 1, 2))),
         _unary("mean_alternating", (2, 3, 4, 5), ReduceMean((0, 2))),
         _unary("mean_middle", (3, 4, 5), ReduceMean((1,))),
+        _unary("mean_many", (20, 30, 9), ReduceMean((0, 1))),
+        _unary("mean_rank_5", (2, 3, 2, 5, 4), ReduceMean((0, 2))),
         _unary("mean_16_bit", (4, 5, 3), ReduceMean((0, 1)), 16),
     ]
 
@@ -538,11 +577,83 @@ def _graphs() -> list[Case]:
     ]
 
 
+# --- packed values -------------------------------------------------------------------------------------------------
+
+
+def _packed(name: str, image: Shape, middle: Callable[[Maker, str], str], bits: int = 4) -> Case:
+    """A 1x1 convolution from bytes to packed values of `bits` bits, what `middle` makes of these, and one to bytes."""
+
+    def build(make: Maker) -> list[str]:
+        x = make.input(*image[:2], 3)
+        y = middle(make, make.linear(Conv2D(clamp=RELU), x, (image[2], 1, 1, 3), 8, bits))
+        shape = make.types[y].shape
+        if len(shape) == 3:
+            return [make.linear(Conv2D(), y, (5, 1, 1, shape[2]), 8)]
+        return [make.linear(Dense(), y, (5, shape[-1]), 4)]
+
+    return Case(name, build, packed=True)
+
+
+def _packed_conv(
+    name: str, image: Shape, outputs: int, kernel: tuple[int, int], widths: Widths, **attributes: Any
+) -> Case:
+    op = Conv2D(**attributes)
+    depth = image[2] // op.groups
+    return _packed(name, image, lambda m, x: m.linear(op, x, (outputs, *kernel, depth), widths, 4))
+
+
+def _packed_values() -> list[Case]:
+    same = (1, 1, 1, 1)
+
+    def flat(make: Maker, x: str) -> str:
+        y = make.add(Reshape((make.types[x].size,)), [x])
+        return make.linear(Dense(), y, (7, make.types[y].size), 8, 4)
+
+    def residual(make: Maker, x: str) -> str:
+        y = make.linear(Conv2D(padding=same), x, (4, 3, 3, 4), 4, 4)
+        return make.add(Add(clamp=RELU), [x, y], bits=4)
+
+    def to_bytes(make: Maker, x: str) -> str:
+        y = make.linear(Conv2D(padding=same), x, (4, 3, 3, 4), 4)
+        return make.add(Add(), [y, x], bits=8)
+
+    def average(*options: Any) -> Callable[[Maker, str], str]:
+        return lambda make, x: make.add(AvgPool2D(*options), [x], bits=4)
+
+    def largest(*options: Any) -> Callable[[Maker, str], str]:
+        return lambda make, x: make.add(MaxPool2D(*options), [x], bits=4)
+
+    return [
+        _packed_conv("packed_conv", (9, 8, 4), 8, (3, 3), 4, padding=same),
+        _packed_conv("packed_conv_stride_2", (11, 8, 5), 6, (3, 3), 8, padding=(0, 0, 1, 1), stride=(2, 2)),
+        _packed_conv("packed_conv_wide", (5, 40, 3), 4, (3, 3), 2, padding=same),
+        _packed_conv("packed_conv_tall_padding", (12, 8, 3), 8, (5, 3), 8, padding=(4, 1, 4, 1)),
+        _packed_conv("packed_conv_dilation", (13, 8, 2), 3, (3, 3), 8, padding=(3, 3, 3, 3), dilation=(3, 3)),
+        _packed_conv("packed_conv_one_row", (1, 9, 3), 5, (1, 3), 4, padding=(0, 1, 0, 1)),
+        _packed_conv("packed_conv_whole_image", (5, 8, 2), 9, (5, 8), 4),
+        _packed_conv("packed_pointwise", (10, 8, 8), 16, (1, 1), 8),
+        _packed_conv("packed_pointwise_stride", (11, 12, 8), 4, (1, 1), 4, stride=(2, 3)),
+        _packed_conv("packed_mixed_widths", (9, 8, 4), 10, (3, 3), (8, 4, 2), padding=same),
+        _packed_conv("packed_depthwise", (9, 8, 6), 6, (3, 3), 8, padding=same, groups=6),
+        _packed_conv("packed_depthwise_stride_2", (10, 12, 16), 16, (3, 3), 4, padding=same, stride=(2, 2), groups=16),
+        _packed_conv("packed_depthwise_mixed", (9, 8, 9), 9, (3, 3), (8, 4), padding=same, groups=9),
+        _packed("packed_dense", (4, 8, 2), flat),
+        _packed("packed_add", (9, 8, 4), residual),
+        _packed("packed_add_to_bytes", (9, 8, 4), to_bytes),
+        _packed("packed_2_bits", (9, 8, 4), residual, 2),
+        _packed("packed_maxpool", (9, 8, 4), largest((2, 2), (2, 2))),
+        _packed("packed_maxpool_overlapping", (19, 8, 3), largest((3, 3), (2, 1), (1, 1, 1, 1))),
+        _packed("packed_avgpool", (19, 16, 3), average((3, 3), (2, 2), (1, 1, 1, 1))),
+        _packed("packed_avgpool_counted", (13, 8, 5), average((3, 3), (1, 1), (1, 1, 1, 1), (0, 0), True)),
+        _packed("packed_avgpool_global", (6, 8, 5), average((6, 8))),
+    ]
+
+
 def all_cases() -> tuple[Case, ...]:
     """Every case; names are unique C identifiers."""
     cases = (
         *_every_width(), *_conv_shapes(), *_depthwise_shapes(), *_dense_shapes(), *_elementwise(), *_functions(),
-        *_pools(), *_moves(), *_graphs(),
+        *_pools(), *_moves(), *_graphs(), *_packed_values(),
     )  # fmt: skip
     names = [case.name for case in cases]
     if len(set(names)) != len(names):

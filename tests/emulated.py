@@ -14,8 +14,11 @@ from dnnc.cost.loader import load_target
 from dnnc.ir.graph import Graph
 from dnnc.run import blocks
 from dnnc.run.bare_metal import build_image, c_files
+from dnnc.run.cycles import find_model
 from dnnc.run.emulator import Model
+from dnnc.run.layers import ALL
 from dnnc.run.machine import Machine
+from dnnc.run.profile import make_profile
 from dnnc.run.toolchain import find_compiler
 
 Array = NDArray[Any]
@@ -37,24 +40,34 @@ class Network:
 
 @dataclass(frozen=True)
 class Emulated:
-    """Output codes int32 [N, *shape] by model name; instructions and stack of the first sample."""
+    """Output codes int32 [N, *shape] by model name; what the first sample cost, cycles if asked for and modelled."""
 
     name: str
     outputs: Mapping[str, Array]
     instructions: int
     stack_bytes: int
+    cycles: int | None = None
 
 
 def emulate(
-    networks: Sequence[Network], target: str, *, compiler: str = "auto", optimise: str = "-O2", chunk: int = 300
+    networks: Sequence[Network],
+    target: str,
+    *,
+    compiler: str = "auto",
+    optimise: str = "-O2",
+    chunk: int = 300,
+    cycles: bool = False,
 ) -> Iterator[Emulated]:
-    """Every network's outputs on an emulated target, `chunk` networks a program."""
+    """Every network's outputs on an emulated target, `chunk` networks a program; with modelled cycles if asked for."""
     for start in range(0, len(networks), chunk):
-        yield from _emulate(networks[start : start + chunk], target, compiler, optimise)
+        yield from _emulate(networks[start : start + chunk], target, compiler, optimise, cycles)
 
 
-def _emulate(networks: Sequence[Network], target: str, compiler: str, optimise: str) -> Iterator[Emulated]:
+def _emulate(
+    networks: Sequence[Network], target: str, compiler: str, optimise: str, cycles: bool
+) -> Iterator[Emulated]:
     hardware = load_target(target)
+    model = find_model(hardware) if cycles else None
     image = build_image(
         _merged(networks), [n.name for n in networks], hardware, find_compiler(hardware, compiler), optimise=optimise
     )
@@ -62,10 +75,13 @@ def _emulate(networks: Sequence[Network], target: str, compiler: str, optimise: 
     for network in networks:
         size = blocks.output_bytes(network.graph)
         first, *others = blocks.pack_inputs(network.graph, network.inputs)
-        data, count = Model(counted, network.name).run_counted(first.tobytes(), size)
+        data, cost = Model(counted, network.name).run_counted(first.tobytes(), size)
         made = [data, *(Model(plain, network.name).run(block.tobytes(), size) for block in others)]
         codes = np.frombuffer(b"".join(made), np.uint8).reshape(len(made), size)
-        yield Emulated(network.name, blocks.unpack_outputs(network.graph, codes), count.instructions, count.stack_bytes)
+        count = cost.count
+        modelled = make_profile(image, count, {ALL: count.executions}, model).total.cycles if model else None
+        outputs = blocks.unpack_outputs(network.graph, codes)
+        yield Emulated(network.name, outputs, count.instructions, count.stack_bytes, modelled)
 
 
 def _merged(networks: Sequence[Network]) -> dict[str, bytes]:

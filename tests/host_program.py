@@ -76,11 +76,15 @@ int main(int count, char **arguments) {{
 
 @dataclass(frozen=True)
 class Network:
-    """inputs: codes [N, *shape] by graph input name. spread: lay the arena out with poisoned gaps, else as planned."""
+    """inputs: codes [N, *shape] by graph input name. spread: lay the arena out with poisoned gaps, else as planned.
+
+    layout: a plan to use instead.
+    """
 
     graph: Graph
     inputs: Mapping[str, Array]
     spread: bool
+    layout: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,13 @@ def run_on_host(
 def _part(network: Network, name: str, target: Target) -> _Part:
     graph = replace(network.graph, name=name)
     program = lower(graph, target)
-    if network.spread:
+    gaps: tuple[tuple[int, int], ...] = ()
+    if network.layout is not None:
+        layout = network.layout
+    elif network.spread:
         layout, gaps = _spread(graph, program.scratch)
     else:
-        layout, gaps = plan(graph, program.scratch, program.overwrites), ()
+        layout = plan(graph, program.scratch, program.overwrites)
     return _Part(name, network, c_files(emit(graph, program, layout, target)), layout, gaps)
 
 
@@ -173,7 +180,7 @@ def _spread(graph: Graph, scratch: Mapping[str, int]) -> tuple[Plan, tuple[tuple
 
 def _included(part: _Part) -> str:
     """One network's C inside a file that holds many: its private names made its own."""
-    undefined = "".join(f"#undef {macro}\n" for macro in ("S8", "S16", "SCRATCH", "TRACE", "copy"))
+    undefined = "".join(f"#undef {macro}\n" for macro in ("S8", "S16", "S4", "SCRATCH", "TRACE", "copy"))
     return f'#define copy {part.name}_copy\n#include "{part.name}.c"\n{undefined}'
 
 

@@ -13,9 +13,15 @@ import numpy as np
 import pytest
 
 from armv7em_layers import Linear, make_files, make_graph, make_inputs
+from dnnc.backends.c import emit, lower
 from dnnc.backends.c.pack import pack_linear, unpack_linear
 from dnnc.backends.c.table import Layer, choose
 from dnnc.backends.c.table_armv7em import ARMV7EM
+from dnnc.cost.loader import load_target
+from dnnc.ir.graph import Graph, Node
+from dnnc.ops.pointwise import Pointwise
+from dnnc.ops.tables import exact_halves
+from dnnc.passes.plan import plan
 from dnnc.simulate import simulate
 from emulated import Network, emulate
 
@@ -35,6 +41,7 @@ EVERY_WIDTH = (
     Linear("dense_extreme", (640,), 5, None, extreme=True),
     Linear("depthwise", (7, 6, 8), 8, (3, 3), padding=ONES, groups=8),
     Linear("depthwise_part_tile", (7, 6, 7), 7, (3, 3), (2, 2), (0, 0, 1, 1), groups=7, clamp=(-30, 30)),
+    Linear("depthwise_columns_shifted", (7, 3, 6), 6, (3, 3), padding=ONES, groups=6, left_shift=3),
     Linear("depthwise_dilated", (7, 9, 4), 4, (5, 3), (1, 1), (2, 1, 2, 1), (1, 2), groups=4, left_shift=1),
     Linear("depthwise_1d", (1, 9, 5), 5, (1, 4), (1, 3), (0, 3, 0, 2), groups=5),
 )
@@ -48,6 +55,9 @@ OTHERS = (
     Linear("mixed_conv_groups", (5, 5, 8), 12, (3, 3), padding=ONES, groups=2, bits=(2, 4, 8)),
     Linear("mixed_pointwise", (3, 5, 11), 11, bits=(2, 4, 8), clamp=(-9, 50)),
     Linear("mixed_dense", (33,), 13, None, bits=(1, 3, 5, 6, 8), clamp=(-9, 50)),
+    Linear("depthwise_lowest", (6, 6, 4), 4, (3, 3), (1, 2), ONES, groups=4, left_shift=8, lowest=-128),
+    Linear("depthwise_5_by_5_shifted", (6, 6, 4), 4, (5, 5), padding=ONES, groups=4, left_shift=9),
+    Linear("mixed_depthwise_columns", (9, 4, 7), 7, (3, 3), padding=ONES, groups=7, bits=(3, 8), clamp=(-90, 60)),
     Linear("mixed_depthwise", (6, 5, 11), 11, (3, 3), padding=ONES, groups=11, bits=(2, 4, 8), clamp=(-9, 50)),
     Linear("depthwise_odd_padding_even_stride", (6, 7, 4), 4, (3, 3), (2, 2), ONES, groups=4),
     Linear("depthwise_stride_3", (9, 10, 4), 4, (3, 3), (3, 3), (1, 2, 1, 2), groups=4),
@@ -60,9 +70,32 @@ OTHERS = (
     Linear("conv_zero_at_the_end", (4, 4, 4), 4, (3, 3), padding=ONES, zero_in=127, zero_out=-128),
     Linear("conv_one_pixel", (3, 3, 4), 4, (3, 3), padding=(0, 0, 0, 0), groups=2),
 )
+#: Every number of fours of k modulo 8, at which the loops are entered in another place, for one pixel and for two.
+FOURS = tuple(
+    Linear(f"entry_{name}_{k}", (*rows, k), 5, None)
+    for name, rows in (("one", ()), ("two", (2,)))
+    for k in range(4, 37, 4)
+)
+#: Sums at the end of what their factors leave of 32 bits.
+LIMITS = (
+    Linear("limit_8", (2, 516), 4, None, extreme=True),
+    Linear("limit_4", (2, 511), 4, None, bits=(4,), extreme=True),
+    Linear("limit_5", (2, 1023), 4, None, bits=(5,), extreme=True),
+    Linear("limit_2", (2, 511), 4, None, bits=(2,), extreme=True),
+    Linear("limit_2_highest", (2, 1020), 4, None, bits=(2,), extreme=True, lowest=1),
+)
+COMPACT = tuple(
+    replace(layer, name=f"{layer.name}_16", compact=True) for layer in (*EVERY_WIDTH, *OTHERS) if not layer.left_shift
+)
 LAYERS = (
-    *(replace(layer, name=f"{layer.name}_w{b}", bits=(b,)) for layer in EVERY_WIDTH for b in range(1, 9)),
+    *(
+        replace(layer, name=f"{layer.name}_w{b}", bits=(b,))
+        for layer in (*EVERY_WIDTH, *FOURS, *COMPACT[::3])
+        for b in range(1, 9)
+    ),
     *OTHERS,
+    *COMPACT,
+    *LIMITS,
 )
 
 
@@ -90,7 +123,49 @@ def test_every_path_on_cortex_m7(compiler: str) -> None:
 
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m33"])
 def test_other_cores_of_the_family(target: str) -> None:
-    assert not differing(OTHERS, target, "auto")
+    assert not differing((*OTHERS, *COMPACT), target, "auto")
+
+
+@pytest.mark.quick
+def test_tables_are_of_16_bits_where_that_is_exact() -> None:
+    found = {True: 0, False: 0}
+    for layer in (*OTHERS, *COMPACT):
+        graph = make_graph(layer)
+        params = graph.nodes[0].params
+        exact = exact_halves(params["bias"]) is not None and exact_halves(params["multiplier"]) is not None
+        text = " ".join(make_files(graph, "cortex-m7")[f"c/{layer.name}_weights.c"].decode().split())
+        if len(layer.bits) == 1:
+            assert (".scales = 0," in text) != exact, layer.name
+            found[exact] += 1
+    assert min(found.values()) > 10
+
+
+IN_PLACE = (
+    Linear("over_rows", (5, 6, 8), 8, (3, 3), padding=ONES, groups=8),
+    Linear("over_columns", (9, 4, 8), 8, (3, 3), padding=ONES, groups=8, clamp=(-40, 90)),
+    Linear("over_columns_before", (7, 3, 6), 6, (3, 3), padding=(2, 2, 0, 0), groups=6),
+    Linear("over_rows_mixed", (4, 5, 7), 7, (3, 3), padding=(0, 0, 2, 2), groups=7, bits=(3, 8), clamp=(-40, 90)),
+)
+
+
+def test_depthwise_3x3_over_its_input() -> None:
+    """Outputs written over the inputs of the same places; a table before and one behind keep it inside the arena."""
+    networks = []
+    for layer in IN_PLACE:
+        made = make_graph(layer)
+        source, node = made.inputs[0], made.nodes[0]
+        table = {"table": np.arange(-128, 128)[::-1]}
+        before = Node("before", Pointwise("identity"), ("x",), table, source.type)
+        behind = Node("behind", Pointwise("identity"), ("y",), table, node.type)
+        output = replace(made.outputs[0], value="behind")
+        graph = Graph(made.name, made.inputs, (before, replace(node, inputs=("before",)), behind), (output,)).verify()
+        target = load_target("cortex-m7")
+        program = lower(graph, target)
+        placed = plan(graph, program.scratch, {"y": program.overwrites["y"]})
+        assert placed.offsets["y"] == placed.offsets["before"], layer.name
+        networks.append(Network(layer.name, emit(graph, program, placed, target), graph, make_inputs(layer)))
+    for network, one in zip(networks, emulate(networks, "cortex-m7"), strict=True):
+        assert np.array_equal(one.outputs["y"], simulate(network.graph, network.inputs)["y"]), network.name
 
 
 @pytest.mark.quick
@@ -103,7 +178,13 @@ def test_outputs_spread() -> None:
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("bits", [4, 8])
+def test_limits_are_reached_by_sums() -> None:
+    for layer in LIMITS:
+        assert any("smlad_sums__armv7em" in name for name in make_files(make_graph(layer), "cortex-m7")), layer.name
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("bits", [2, 4, 5, 8])
 @pytest.mark.parametrize("k", [1, 3, 4, 9, 26])
 def test_sums_unpack(bits: int, k: int) -> None:
     half = 2 ** (bits - 1)
@@ -122,11 +203,15 @@ def test_sums_unpack(bits: int, k: int) -> None:
         (8, -128, 500, "smlad"),
         (4, -8, 4095, "smlad_sums"),
         (4, -8, 4096, "smlad"),
+        (2, -2, 1023, "smlad_sums"),
+        (2, -2, 1024, "smlad"),
+        (5, -16, 16383, "smlad_sums"),
+        (5, -16, 16384, "smlad"),
         (3, -4, 10, "smlad"),
     ],
 )
 def test_sums_only_where_they_fit(bits: int, lowest: int, total: int, variant: str) -> None:
-    """|sum| * 2**8 (8 bits) or * 2**12 (4 bits) must stay below 2**31 for activations down to -128."""
+    """|sum| times the largest factor of a channel stays below 2**31 for activations down to -128."""
     layer = Layer("dense", ("s8", "s8"), bits, in_c=1000, in_stride=1000, weight_lowest=lowest, weight_sum=total)
     kernel = choose(layer, ("armv7em",), ARMV7EM)
     assert kernel is not None

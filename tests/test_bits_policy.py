@@ -113,7 +113,7 @@ def test_every_policy_says_what_it_is() -> None:
     ("text", "message"),
     [
         ("uniform{weights=9}", "'cortex-m7' has no 9-bit weights; it has 1, 2, 3, 4, 5, 6, 7, 8 bits"),
-        ("uniform{activations=4}", "no 4-bit activations; it has 8, 16 bits"),
+        ("uniform{activations=5}", "no 5-bit activations; it has 4, 8, 16 bits"),
         ("fisher{average=4,activations=5}", "no 5-bit activations"),
     ],
 )

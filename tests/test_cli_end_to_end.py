@@ -111,12 +111,33 @@ def test_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         outputs.append(np.load(place))
         assert outputs[-1].shape == (3, 5) and outputs[-1].dtype == np.float32
         assert np.array_equal(outputs[-1], outputs[0])
-        assert told["cycles_modelled"] is None
+        assert (told["cycles_modelled"] is None) == (told["cycle_model"] is None)
+        assert told["cycles_modelled"] is None or on == "emulator"
         assert (told["instructions_per_inference"] is None) == (on != "emulator")
     assert set(told["flash_bytes"]) == {"weights", "tables", "code", "total"}
     assert set(told["ram_bytes"]) == {"arena", "static", "stack", "total"}
     assert told["ram_bytes"]["stack"] > 0 and told["compiler"]
     assert run("run", folder / "built", "--input", folder / "x.npy", "--on", "emulator", capsys=capsys)[0] == 0
+
+
+def test_a_profile(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run("run", folder / "built", "--profile", "--json", capsys=capsys)
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    profile = told["profile"]
+    for what, key in (("instructions", "instructions_per_inference"), ("cycles_modelled", "cycles_modelled")):
+        total = told[key]
+        assert profile["total"][what] == total
+        if total is not None:
+            cells = [cost for layer in profile["layers"] for cost in layer["works"].values()]
+            for costs in (cells, profile["layers"], profile["works"].values(), profile["blocks"]):
+                assert sum(cost[what] for cost in costs) == total
+    code, out, err = run("run", folder / "built", "--profile", capsys=capsys)
+    assert (code, err) == (0, "") and "widening" in out and "entry and exit" in out
+    code, _, err = run("run", folder / "built", "--profile", "--on", "host", capsys=capsys)
+    assert code == 2 and "--on emulator" in err
+    code, _, err = run("run", folder / "built", capsys=capsys)
+    assert code == 2 and "--input" in err
 
 
 def test_a_target_without_an_emulator(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +293,14 @@ def test_bad_data(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_an_interrupt_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dnnc.cli", "compile", str(folder / "tiny.onnx"), "-o", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # Jobs in the background of a shell are started with SIGINT ignored, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,12 +20,11 @@ from dnnc.ir.graph import Graph, Input, Node, Output
 from dnnc.ir.op import Op
 from dnnc.ir.types import Layout, Quant, TensorType
 from dnnc.ops.movement import Constant, Reshape
+from dnnc.passes.lifetime import Distance, Overwrites
 from dnnc.passes.place import Piece, Placer
 from dnnc.passes.plan import Plan, plan, struct_offsets
 from random_graphs import quantise_simply, random_data
 from shared import MODEL_NAMES, model_path, needs_shared
-
-Overwrites = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,11 @@ def make_graph(
     )
 
 
+def in_place(**inputs: Sequence[str]) -> dict[str, dict[str, Distance]]:
+    """Nodes that may begin where any of these inputs begins."""
+    return {node: dict.fromkeys(values, Distance(0)) for node, values in inputs.items()}
+
+
 class Arena:
     """Bytes that know their writer."""
 
@@ -84,6 +88,19 @@ class Arena:
 
     def holds(self, tag: int, offset: int, size: int) -> bool:
         return bool(np.all(self.bytes[offset : offset + size] == tag * 2**20 + np.arange(size)))
+
+
+def overlap(graph: Graph, result: Plan, value: str, other: str) -> bool:
+    """Whether two values have bytes in common."""
+    if value not in result.offsets or other not in result.offsets:
+        return False
+    start, at = result.offsets[value], result.offsets[other]
+    return start < at + graph.types[other].nbytes and at < start + graph.types[value].nbytes
+
+
+def assert_behind(behind: int, distance: Distance) -> None:
+    """That an output which begins `behind` bytes before an input keeps its distance."""
+    assert behind == distance.bytes if distance.exact else behind >= distance.bytes
 
 
 def check(graph: Graph, result: Plan, scratch: Mapping[str, int], overwrites: Overwrites) -> None:
@@ -114,13 +131,12 @@ def check(graph: Graph, result: Plan, scratch: Mapping[str, int], overwrites: Ov
         else:
             tags[node.name] = next(fresh)
             arena.write(tags[node.name], result.offsets[node.name], node.type.nbytes)
-            index = result.overwritten.get(node.name)
-            victim = None if index is None else tags[node.inputs[index]]
-            if index is not None:
-                assert index in overwrites[node.name]
-                assert result.offsets[node.inputs[index]] == result.offsets[node.name]
             for i, value in enumerate(node.inputs):
-                assert intact(value) or (tags[value] == victim and i in overwrites[node.name])
+                met = overlap(graph, result, node.name, value)
+                assert met == (i in result.overwritten.get(node.name, ()))
+                assert met or intact(value)
+                if met:
+                    assert_behind(result.offsets[value] - result.offsets[node.name], overwrites[node.name][value])
         if node.name in scratch:
             assert arena.holds(own, result.scratch_offsets[node.name], scratch[node.name])
         assert intact(node.name)
@@ -139,14 +155,15 @@ def check(graph: Graph, result: Plan, scratch: Mapping[str, int], overwrites: Ov
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple[Graph, dict[str, int], dict[str, tuple[int, ...]]]:
+def problems(draw: st.DrawFn) -> tuple[Graph, dict[str, int], dict[str, dict[str, Distance]]]:
     """Graphs with views, constants, residuals, dead values, shared outputs; scratch; permission to overwrite."""
     sizes = st.sampled_from([1, 3, 4, 8, 12, 20, 33, 64])
     inputs = {f"in{i}": draw(sizes) for i in range(draw(st.integers(1, 3)))}
     size = dict(inputs)
     nodes: list[tuple[str, int, list[str]]] = []
     scratch: dict[str, int] = {}
-    overwrites: dict[str, tuple[int, ...]] = {}
+    overwrites: dict[str, dict[str, Distance]] = {}
+    distances = st.builds(Distance, st.sampled_from([0, 0, 4, 8, 16, 40]), st.booleans())
     for i in range(draw(st.integers(0, 14))):
         known = list(size)
         kind = draw(st.sampled_from(["op", "op", "op", "op", "view", "const"]))
@@ -156,7 +173,7 @@ def problems(draw: st.DrawFn) -> tuple[Graph, dict[str, int], dict[str, tuple[in
         size[name] = size[sources[0]] if kind == "view" or draw(st.booleans()) else draw(sizes)
         nodes.append((name, size[name], [] if kind == "const" else sources))
         if kind == "op":
-            overwrites[name] = tuple(draw(st.permutations(range(len(sources))))[: draw(st.integers(0, len(sources)))])
+            overwrites[name] = draw(st.dictionaries(st.sampled_from(sources), distances))
             if draw(st.booleans()):
                 scratch[name] = draw(st.sampled_from([0, 2, 16, 40]))
     outputs = draw(st.lists(st.sampled_from(list(size)[-4:]) | st.sampled_from(list(size)), min_size=1, max_size=3))
@@ -166,7 +183,7 @@ def problems(draw: st.DrawFn) -> tuple[Graph, dict[str, int], dict[str, tuple[in
 @pytest.mark.quick
 @given(problems())
 @settings(max_examples=100)
-def test_every_read_finds_its_bytes(problem: tuple[Graph, dict[str, int], dict[str, tuple[int, ...]]]) -> None:
+def test_every_read_finds_its_bytes(problem: tuple[Graph, dict[str, int], dict[str, dict[str, Distance]]]) -> None:
     graph, scratch, overwrites = problem
     result = plan(graph, scratch, overwrites)
     check(graph, result, scratch, overwrites)
@@ -184,17 +201,59 @@ def test_a_chain_alternates_between_the_two_ends() -> None:
 @pytest.mark.quick
 def test_element_wise_chains_need_one_buffer() -> None:
     graph = make_graph({"x": 100}, [("a", 100, "x"), ("b", 100, "a"), ("c", 100, "b")], ["c"])
-    overwrites = dict.fromkeys("abc", (0,))
+    overwrites = in_place(a="x", b="a", c="b")
     result = plan(graph, {}, overwrites)
     check(graph, result, {}, overwrites)
     assert result.arena_bytes == result.lower_bound_bytes == 100
-    assert result.overwritten == dict.fromkeys("abc", 0)
+    assert result.overwritten == dict.fromkeys("abc", (0,))
+
+
+@pytest.mark.quick
+def test_an_output_lies_behind_its_input_as_far_as_it_must() -> None:
+    graph = make_graph({"x": 40}, [("a", 80, "x"), ("b", 80, "a"), ("c", 80, "b")], ["c"])
+    overwrites = {"a": {"x": Distance(44)}, "b": {"a": Distance(8)}, "c": {"b": Distance(0)}}
+    result = plan(graph, {}, overwrites)
+    check(graph, result, {}, overwrites)
+    assert result.arena_bytes == 92
+    assert result.lower_bound_bytes == 88  # one step does not see that x moves with a
+    assert result.offsets == {"x": 52, "a": 8, "b": 0, "c": 0}
+    assert result.overwritten == {"a": (0,), "b": (0,), "c": (0,)}
+
+
+@pytest.mark.quick
+def test_an_exact_distance_is_kept_or_there_is_none() -> None:
+    """`b` is as large as `a` and must lie 8 bytes before it; nothing may lie 4 bytes before."""
+    graph = make_graph({"x": 4}, [("a", 40, "x"), ("b", 40, "a")], ["b"])
+    overwrites = {"b": {"a": Distance(8, exact=True)}}
+    result = plan(graph, {}, overwrites)
+    check(graph, result, {}, overwrites)
+    assert result.offsets["a"] - result.offsets["b"] == 8
+    assert result.arena_bytes == result.lower_bound_bytes == 48
+
+
+@pytest.mark.quick
+def test_members_of_a_struct_stay_together_when_one_is_overwritten() -> None:
+    graph = make_graph({"x": 20, "y": 36}, [("a", 40, "y"), ("b", 8, ["a", "x"])], ["b", "a"])
+    overwrites = {"a": {"y": Distance(16)}, "b": {"x": Distance(0)}}
+    result = plan(graph, {}, overwrites)
+    check(graph, result, {}, overwrites)
+    assert result.arena_bytes >= result.lower_bound_bytes == 20 + 16 + 36
+
+
+@pytest.mark.quick
+def test_a_distance_is_not_worth_a_gap() -> None:
+    """Chained at their distances the three would take 100 + 2 * 60 bytes; the last one need not be."""
+    graph = make_graph({"x": 100}, [("a", 100, "x"), ("b", 20, "a"), ("c", 100, "b")], ["c"])
+    overwrites = {"a": {"x": Distance(60)}, "c": {"b": Distance(60)}}
+    result = plan(graph, {}, overwrites)
+    check(graph, result, {}, overwrites)
+    assert result.arena_bytes == result.lower_bound_bytes == 160
 
 
 @pytest.mark.quick
 def test_a_residual_is_kept_and_the_sum_overwrites_the_branch() -> None:
     graph = make_graph({"x": 64}, [("a", 64, "x"), ("b", 64, "a"), ("sum", 64, ["b", "x"]), ("y", 64, ["sum"])], ["y"])
-    overwrites = {"sum": (0, 1), "y": (0,)}
+    overwrites = in_place(sum="bx", y=["sum"])
     result = plan(graph, {}, overwrites)
     check(graph, result, {}, overwrites)
     assert result.arena_bytes == result.lower_bound_bytes == 3 * 64
@@ -202,17 +261,20 @@ def test_a_residual_is_kept_and_the_sum_overwrites_the_branch() -> None:
 
 @pytest.mark.quick
 def test_an_input_read_twice_is_overwritten_only_if_both_reads_allow_it() -> None:
-    graph = make_graph({"x": 16}, [("square", 16, ["x", "x"])], ["square"])
-    assert plan(graph, {}, {"square": (0,)}).overwritten == {}
-    assert plan(graph, {}, {"square": (0, 1)}).arena_bytes == 16
+    graph = make_graph({"x": 16}, [("view", 16, ["x"]), ("square", 16, ["x", "view"])], ["square"])
+    assert plan(graph, {}, in_place(square="x")).overwritten == {}
+    assert plan(graph, {}, in_place(square=["x", "view"])).arena_bytes == 16
+    uneven = {"square": {"x": Distance(4), "view": Distance(8)}}
+    assert plan(graph, {}, uneven).arena_bytes == 24
+    assert plan(graph, {}, {"square": {"x": Distance(4, True), "view": Distance(8)}}).arena_bytes == 32
 
 
 @pytest.mark.quick
 def test_a_view_keeps_its_source_alive() -> None:
     nodes = [("a", 16, ["x"]), ("view", 16, ["a"]), ("b", 16, ["a"]), ("c", 16, ["view", "b"])]
     graph = make_graph({"x": 16}, nodes, ["c"])
-    result = plan(graph, {}, {"b": (0,)})
-    check(graph, result, {}, {"b": (0,)})
+    result = plan(graph, {}, in_place(b="a"))
+    check(graph, result, {}, in_place(b="a"))
     assert result.overwritten == {}
     assert result.offsets["view"] == result.offsets["a"]
 
@@ -268,6 +330,43 @@ def test_the_search_is_exact() -> None:
     assert improved > 10, "the problems are too easy to tell"
 
 
+def apart(placer: Placer, offsets: Sequence[int]) -> bool:
+    """Whether no two pieces that live at once share a byte, but as one of them allows."""
+    placed = [(piece, at + piece.offset) for block, at in zip(placer.blocks, offsets, strict=True) for piece in block]
+    for (p, at), (q, other) in itertools.permutations(placed, 2):
+        together = p.first <= q.last and q.first <= p.last and at < other + q.size and other < at + p.size
+        if together and q.behind(p) is None:
+            distance = p.behind(q)
+            if distance is None or other - at < distance.bytes or (distance.exact and other - at > distance.bytes):
+                return False
+    return True
+
+
+@pytest.mark.quick
+def test_the_search_is_exact_where_pieces_may_overlap() -> None:
+    """As above; every other block is the output of one that dies when it is made."""
+    random = np.random.default_rng(3)
+    improved = helped = 0
+    for _ in range(40):
+        blocks: list[tuple[Piece, ...]] = []
+        for i in range(6):
+            before = blocks[-1][0] if i % 2 else None
+            first = int(random.integers(0, 6)) if before is None else before.last
+            distance = Distance(int(random.integers(0, 5)))
+            over = () if before is None else ((before.name, distance),)
+            last = first + int(random.integers(1, 4))
+            blocks.append((Piece(0, int(random.integers(1, 9)), first, last, str(i), over),))
+        placer, plain = Placer(blocks), Placer([tuple(replace(p, over=()) for p in block) for block in blocks])
+        start = placer._first_fit(range(6))
+        found = placer.search(start, 0)
+        best = min(placer.peak(placer._first_fit(order)) for order in itertools.permutations(range(6)))
+        assert apart(placer, found)
+        assert placer.bound <= placer.peak(found) == best
+        improved += best < placer.peak(start)
+        helped += best < plain.peak(plain.search(plain.greedy(), 0))
+    assert min(improved, helped) > 10, "the problems are too easy to tell"
+
+
 @pytest.mark.quick
 def test_a_hundred_nodes_take_less_than_a_second() -> None:
     random = np.random.default_rng(1)
@@ -279,13 +378,24 @@ def test_a_hundred_nodes_take_less_than_a_second() -> None:
         names.append(f"n{i}")
     graph = make_graph({"x": 300}, nodes, [names[-1]])
     scratch = dict.fromkeys(names[1::3], 50)
-    overwrites = dict.fromkeys(names[1:], (0, 1))
-    began = time.perf_counter()
+    distances = [Distance(int(d)) for d in random.choice([0, 4, 40], 100)]
+    overwrites = {name: dict.fromkeys(sources, d) for (name, _, sources), d in zip(nodes, distances, strict=True)}
+    began = time.process_time()
     result = plan(graph, scratch, overwrites)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     check(graph, result, scratch, overwrites)
     assert result.arena_bytes <= 1.05 * result.lower_bound_bytes
     assert seconds < 3, "meant to take less than one, on an idle machine"
+
+
+#: How far the arena may lie above the bound. That sees one step at a time: not that a chain of kernels, each some bytes
+#: behind its input, drifts by the sum of them.
+ABOVE_BOUND = {
+    ("host", "kws_dscnn"): 1.161,
+    ("host", "strww_streaming"): 1.061,
+    ("host", "vww_mobilenetv1_025"): 1.001,
+    ("host", "vgg_small_cifar10"): 1.001,
+}
 
 
 @needs_shared
@@ -297,4 +407,17 @@ def test_real_models_are_at_the_lower_bound(name: str, target: str) -> None:
     program = lower(integer, load_target(target))
     result = plan(integer, program.scratch, program.overwrites)
     check(integer, result, program.scratch, program.overwrites)
-    assert result.arena_bytes == result.lower_bound_bytes
+    assert result.arena_bytes <= ABOVE_BOUND.get((target, name), 1) * result.lower_bound_bytes
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("resnet8_cifar10", 36_000), ("vww_mobilenetv1_025", 50_000), ("kws_dscnn", 10_000), ("ad_autoencoder", 2_200)],
+)
+def test_arenas_stay_small(name: str, most: int) -> None:
+    """Bytes on a cortex-m7 at 8 bits: a kernel that came without its order, or with much scratch, would show here."""
+    graph = frontend.read(model_path(name))
+    integer = quantise_simply(graph, random_data(graph, 1))
+    program = lower(integer, load_target("cortex-m7"))
+    assert plan(integer, program.scratch, program.overwrites).arena_bytes <= most

@@ -13,14 +13,17 @@ from hypothesis import given
 from numpy.typing import NDArray
 
 import emulated as emulator
+from cases import stored_bytes
 from dnnc import ops
 from dnnc.backends.c import emit, lower
+from dnnc.backends.c.banded import rows_are_words, takes_packed
 from dnnc.cost.loader import load_target
 from dnnc.errors import UnsupportedError
 from dnnc.evaluate import evaluate
 from dnnc.fixed import WEIGHT_BITS
 from dnnc.ir.graph import Graph
 from dnnc.ops.softmax import Softmax
+from dnnc.passes.pack import pack_activations
 from dnnc.passes.plan import plan
 from dnnc.simulate import quantise_inputs, simulate
 from host_program import Network, run_on_host
@@ -79,13 +82,17 @@ def mixed_widths(graph: Graph, seed: int) -> dict[str, Sequence[int]]:
 
 
 def random_networks(target: str, bits: int = 8) -> list[Network]:
-    """Integer graphs with input codes over the whole range, as many of NETWORKS as the target can compute."""
+    """Integer graphs with input codes over the whole range, as many of NETWORKS as the target can compute.
+
+    What can be packed is.
+    """
     made = []
     for seed in range(NETWORKS):
         graph = random_graph(seed)
         if bits == 16 and any(isinstance(node.op, Softmax) for node in graph.nodes):
             continue
         integer = quantise_simply(graph, random_data(graph), bits, mixed_widths(graph, seed))
+        integer = pack_activations(integer, takes_packed, rows_are_words, stored_bytes)
         try:
             lower(integer, load_target(target))
         except UnsupportedError:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from dnnc.passes.simplify import Removed
 from dnnc.report.data import Accuracy, Layer, LayerCost, Measured, Report
 from dnnc.report.files import report_files
 from dnnc.report.machine import report_values
@@ -21,7 +22,18 @@ pytestmark = pytest.mark.quick
 
 LAYERS = (
     Layer(
-        "conv1", "Conv2D", (16, 16, 8), 55296, 216, (8,) * 8, 8, LayerCost("conv_w8", 224, 96), 0.00123, 41.27, 98765
+        "conv1",
+        "Conv2D",
+        (16, 16, 8),
+        55296,
+        216,
+        (8,) * 8,
+        8,
+        LayerCost("conv_w8", 224, 96),
+        0.00123,
+        41.27,
+        98765,
+        87654,
     ),
     Layer("a|b\nc", "Conv2D", (16, 16, 4), 8192, 32, (2, 3, 4, 5), 8, LayerCost("conv_w2", 20, 64), 1e-9, None, 4321),
     Layer("pool", "MaxPool2D", (8, 8, 4), 0, 0, (), 8, LayerCost("maxpool"), None, 30.0, None),
@@ -37,7 +49,9 @@ REPORT = Report(
     flash_budget_bytes=1 << 20,
     ram_budget_bytes=1 << 18,
     accuracy=Accuracy(84.45, 84.2, 5000),
-    measured=Measured(Flash(244, 160, 2500), Ram(4096, 0, 312), "gcc 12.2.1", 123456),
+    measured=Measured(
+        Flash(244, 160, 2500), Ram(4096, 0, 312), "gcc 12.2.1", 123456, 98000, "llvm-mca 19.1.7 cortex-m7"
+    ),
     warnings=("no [red]calibration[/] data were given",),
 )
 PORT = {
@@ -77,8 +91,18 @@ def test_json() -> None:
     values = report_values(REPORT)
     assert values["flash_bytes"] == {"weights": 244, "tables": 160, "code": 2500, "total": 2904}
     assert values["ram_bytes"] == {"arena": 4096, "static": 0, "stack": 312, "total": 4408}
-    assert (values["instructions_per_inference"], values["cycles_modelled"]) == (123456, None)
+    assert (values["instructions_per_inference"], values["cycles_modelled"]) == (123456, 98000)
+    assert values["cycle_model"] == "llvm-mca 19.1.7 cortex-m7"
+    assert [layer["cycles_modelled"] for layer in values["layers"]] == [87654, None, None]
     assert [layer["weight_bits"] for layer in values["layers"]] == [8, [2, 3, 4, 5], None]
     assert values["accuracy"] == {"float": 84.45, "integer": 84.2, "samples": 5000}
     assert values["mean_weight_bits"] == pytest.approx((216 * 8 + 32 * 3.5) / 248)
     assert report_values(replace(REPORT, measured=None))["flash_bytes"] is None
+    assert values["simplified"] is None
+
+
+def test_what_was_simplified_is_said() -> None:
+    report = replace(REPORT, simplified=Removed(7000, 3500, 2738, 1034))
+    line = "| simplified, exactly | 7,000 to 3,500 multiply-accumulates, 2,738 to 1,034 channels |"
+    assert line in report_markdown(report)
+    assert report_values(report)["simplified"]["macs_after"] == 3500

@@ -14,6 +14,7 @@ from dnnc.ir.graph import Graph, Input, Output
 from dnnc.ir.types import Layout, Quant, TensorType
 from dnnc.run import blocks, make_runner, measure_flash
 from dnnc.run.base import Execution
+from dnnc.run.layers import OUTSIDE
 from dnnc.run.qemu import QEMU, QemuRunner
 from dnnc.run.toolchain import find_compiler, run_tool, temporary_folder
 from emulated import EMULATED_TARGETS
@@ -85,8 +86,11 @@ def test_emulator(target: str, compiler: str) -> None:
     check(execution)
     assert execution.instructions_per_inference is not None
     assert 4 * SIZE < execution.instructions_per_inference < 100 * SIZE
-    assert list(execution.layer_instructions) == ["add_one", "negate"]
-    assert all(n > SIZE for n in execution.layer_instructions.values())
+    assert execution.profile is not None
+    costs = execution.profile.layers
+    assert list(costs) == ["add_one", "negate", OUTSIDE]
+    assert all(costs[name].instructions > SIZE for name in ("add_one", "negate"))
+    assert sum(c.instructions for c in costs.values()) == execution.instructions_per_inference
     assert execution.notes == ()
 
 

@@ -79,11 +79,13 @@ def test_painting_finds_the_same_depth_but_for_bytes_that_are_never_written() ->
 def test_a_profile_adds_up() -> None:
     runner = make_runner(tiny_artefact("cortex-m7", ARM_LOOP.format(n=50)), on="emulator")
     assert isinstance(runner, EmulatorRunner)
-    image, profile = runner.profile(tiny_inputs())
-    assert profile.executions.sum() == profile.instructions
-    assert profile.executions.max() == 50
-    hottest = profile.base + 2 * int(profile.executions.argmax())
-    assert image.describe(hottest).startswith("tiny_run+0x")
+    execution = runner.run({"x": tiny_inputs()["x"][:1]})
+    profile = execution.profile
+    assert profile is not None
+    assert profile.total.instructions == execution.instructions_per_inference
+    loop = max(profile.blocks, key=lambda block: block.executions)
+    assert (loop.executions, loop.length) == (50, 3)
+    assert loop.place.startswith("tiny_run+0x")
 
 
 @pytest.mark.parametrize(

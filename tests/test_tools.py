@@ -50,8 +50,25 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_benchmarks_tell_what_they_do() -> None:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("models", "resnet8_cifar10_jpeg"), ("cortex_m", "TFLM with CMSIS-NN"), ("calibrate_cycles", "least squares")],
+)
+def test_benchmarks_tell_what_they_do(name: str, told: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools/bench/models.py"), "--help"], capture_output=True, text=True, check=True
+        [sys.executable, str(ROOT / f"tools/bench/{name}.py"), "--help"], capture_output=True, text=True, check=True
     )
-    assert "resnet8_cifar10_jpeg" in done.stdout
+    assert told in " ".join(done.stdout.split())
+
+
+def test_a_network_of_the_shared_folder_is_shown_beside_others(tmp_path: Path) -> None:
+    if not (ROOT.parent / "shared" / "models" / "ad_autoencoder_fused.onnx").is_file():
+        pytest.skip("needs ../shared")
+    command = [sys.executable, str(ROOT / "tools/bench/cortex_m.py"), "--profile", "ad"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = {line.split(" | ")[2]: line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ad | ")}
+    assert rows["instructions"][4] == "582,540" and rows["flash"][6] == "276,000"
+    ours = int(rows["instructions"][3].replace(",", ""))
+    assert float(rows["instructions"][5]) == pytest.approx(582_540 / ours, abs=0.006)
+    profile = done.stdout[done.stdout.index("### ad int8 on cortex-m7") :]
+    assert f"| {ours:,} |" in next(line for line in profile.splitlines() if line.startswith("| all |"))

@@ -18,6 +18,7 @@ from dnnc.ops.elementwise import Add
 from dnnc.ops.movement import Constant, Pad
 from dnnc.ops.pointwise import Pointwise, functions
 from dnnc.ops.softmax import Softmax
+from dnnc.ops.tables import LARGEST_ERROR, exact_halves
 
 Array = NDArray[Any]
 
@@ -39,8 +40,8 @@ def dequantise(codes: Array, quant: Quant) -> torch.Tensor:
 def steps(node: Node, ins: tuple[TensorType, ...]) -> float:
     """Largest |integer - real| of an integer node, in steps of its output scale, given exact inputs.
 
-    The roundings: of the result (1/2), of the multiplier (1/2 in its last place, times the largest accumulator), and
-    what the operation rounds besides.
+    The roundings: of the result (1/2), of the multiplier (1/2 in its last place, times the largest accumulator), of
+    biases and multipliers to 16 bits, and what the operation rounds besides.
     """
     op, params, out = node.op, node.params, quant_of(node.type)
     if op.keeps_quant:
@@ -61,6 +62,8 @@ def steps(node: Node, ins: tuple[TensorType, ...]) -> float:
     result = 0.5 + 0.5 * largest / 2.0**32
     if isinstance(op, (Conv2D, Dense)):
         result += 0.5 * float(np.max(params["weight_scale"])) * quant_of(ins[0]).scale / out.scale  # the bias
+        if exact_halves(params["bias"]) is not None and exact_halves(params["multiplier"]) is not None:
+            result += LARGEST_ERROR
     return result
 
 

@@ -3,9 +3,10 @@
 usage: tools/bench/run kernels [--target cortex-m7] [--compiler auto|gcc|zig] [--bits 8,4,2]
 
 Instructions of one inference, everything counted (the network's entry and the copy of its input too), and their number
-per multiply-accumulate. The others' figures are of the same layers on an emulated Cortex-M7 (QEMU mps2-an500, exact
-instruction counts, the better of their -O2 and -O3 builds by arm-none-eabi-gcc 12.2.1): CMSIS-NN 4ab83cc3, CMix-NN
-a97415fd, TinyEngine 47bb283c. CMix-NN's depthwise results were not checked by anyone.
+per multiply-accumulate; the cycles that LLVM's model of the core gives for them, or the target's table; bits of flash
+per weight, padding included. The others' figures are of the same layers on an emulated Cortex-M7 (QEMU mps2-an500,
+exact instruction counts, the better of their -O2 and -O3 builds by arm-none-eabi-gcc 12.2.1): CMSIS-NN 4ab83cc3,
+CMix-NN a97415fd, TinyEngine 47bb283c. CMix-NN's depthwise results were not checked by anyone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from armv7em_layers import Linear, make_files, make_graph, make_inputs  # noqa: E402
+from dnnc.backends.c import lower  # noqa: E402
+from dnnc.backends.c.program import Array, Program  # noqa: E402
+from dnnc.cost.loader import load_target  # noqa: E402
 from dnnc.report.markdown import table  # noqa: E402
 from emulated import Network, emulate  # noqa: E402
 
@@ -71,6 +75,11 @@ SHAPES = (
 )
 
 
+def _weight_bytes(program: Program) -> int:
+    members = [value for step in program.steps for call in step.calls for value in call.fields.values()]
+    return sum(value.nbytes for value in members if isinstance(value, Array) and value.section == "weights")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="cortex-m7")
@@ -78,14 +87,17 @@ def main() -> None:
     parser.add_argument("--bits", default="8,6,5,4,3,2,1", help="weight widths")
     options = parser.parse_args()
     widths = [int(b) for b in options.bits.split(",")]
-    networks, kernels = [], []
+    networks, kernels, stored = [], [], []
     for shape in SHAPES:
         for bits in widths:
             layer = replace(shape.layer, name=f"{shape.layer.name}_w{bits}", bits=(bits,))
-            graph, files = make_graph(layer), make_files(make_graph(layer), options.target)
+            graph = make_graph(layer)
+            files = make_files(graph, options.target)
+            program = lower(graph, load_target(options.target))
+            stored.append(_weight_bytes(program))
             kernels.append(next(Path(name).stem for name in files if "__" in name))
             networks.append(Network(layer.name, files, graph, make_inputs(layer, 1)))
-    counted = emulate(networks, options.target, compiler=options.compiler)
+    counted = emulate(networks, options.target, compiler=options.compiler, cycles=True)
     rows = []
     for index, (one, network) in enumerate(zip(counted, networks, strict=True)):
         shape, bits = SHAPES[index // len(widths)], widths[index % len(widths)]
@@ -94,9 +106,20 @@ def main() -> None:
         peers = [f"{name} {count / macs:.2f}" for name, count in shape.peers.get(bits, {}).items()]
         rows.append(
             (shape.layer.name, str(bits), kernels[index], f"{macs:,}", f"{one.instructions:,}",
-             f"{one.instructions / macs:.2f}", ", ".join(peers))
+             f"{one.instructions / macs:.2f}", "-" if one.cycles is None else f"{one.cycles / macs:.2f}",
+             f"{stored[index] * 8 / node.params['weight'].size:.2f}", ", ".join(peers))
         )  # fmt: skip
-    headings = ("layer", "bits", "kernel", "MACs", "instructions", "per MAC", "others per MAC")
+    headings = (
+        "layer",
+        "bits",
+        "kernel",
+        "MACs",
+        "instructions",
+        "per MAC",
+        "cycles per MAC",
+        "bits stored",
+        "others per MAC",
+    )
     print(table(headings, rows, ("layer", "kernel", "others per MAC")))
 
 
