@@ -1,0 +1,19 @@
+"""Compression methods: frozen dataclasses whose fields are their options. Adding one: its file, its row in METHODS."""
+
+from __future__ import annotations
+
+from dnnc import options
+from dnnc.compress.method import Compressed, Method, Setting, Usage
+
+__all__ = ["METHODS", "Compressed", "Method", "Setting", "Usage", "parse_method"]
+
+#: By the name on the command line.
+METHODS: dict[str, type[Method]] = {}
+
+
+def parse_method(text: str) -> Method:
+    """A method from e.g. "squeeze{size=4.9}".
+
+    Raises OptionError naming what is allowed, and what is nearest to a misspelt name.
+    """
+    return options.parse(text, METHODS, "compression method", "--prune")
