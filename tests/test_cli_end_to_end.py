@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -292,18 +291,42 @@ def test_bad_data(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_an_interrupt_leaves_nothing(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dnnc.cli", "compile", str(folder / "tiny.onnx"), "-o", str(tmp_path / "out")]
+    # What is slow to import comes first, so that the signal meets the compiler at work on any machine.
+    program = "import dnnc.driver, dnnc.cli, sys; print('ready', flush=True); dnnc.cli.main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "compile", str(folder / "tiny.onnx"), "-o", str(tmp_path / "out")]
     process = subprocess.Popen(
         command,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         # Jobs in the background of a shell are started with SIGINT ignored, and hand that on.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(1.0)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err and err.strip().endswith("interrupted")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_starting_is_one_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import dnnc.__main__
+    import dnnc.cli
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dnnc.cli, "main", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        dnnc.__main__.run()
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_package_runs_as_a_module() -> None:
+    shown = subprocess.run([sys.executable, "-m", "dnnc", "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("dnnc, version ")

@@ -442,7 +442,3 @@ def _progress(quiet: bool) -> Iterator[Progress]:
         task = bar.add_task("", total=None)
         # A stage that does not know its end gets a moving bar.
         yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total or None)
-
-
-if __name__ == "__main__":
-    main()
