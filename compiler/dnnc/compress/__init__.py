@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dnnc import options
+from dnnc.compress.fisher import Fisher
 from dnnc.compress.method import Compressed, Method, Setting, Usage
 
 __all__ = ["METHODS", "Compressed", "Method", "Setting", "Usage", "parse_method"]
 
 #: By the name on the command line.
-METHODS: dict[str, type[Method]] = {}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Fisher,)}
 
 
 def parse_method(text: str) -> Method:

@@ -10,8 +10,9 @@ The predicted increase of the loss by an error e is 1/2 sum_i F_i e_i^2, for wei
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from dnnc.evaluate import evaluate, parameters
 from dnnc.ir.graph import Graph, Node
+from dnnc.ir.types import Quant
 from dnnc.ops.activation import Clamp
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
@@ -70,13 +72,33 @@ def fisher(
 ) -> Fisher:
     """The Fisher of `calibration.graph` over (some of) `dataset`. The same seed gives the same result."""
     graph = calibration.graph
+    count = _sample_count(graph, heads(graph, dataset.labels is not None), len(dataset))
+    return _fisher(
+        graph, dataset, count, {b: partial(calibration.quant, bits=b) for b in activation_bits}, seed, progress
+    )
+
+
+@one_thread()
+def weight_fisher(graph: Graph, dataset: Dataset, count: int, seed: int = 0, progress: Progress = silent) -> Fisher:
+    """The Fisher of a float graph's weights alone, over `count` samples of `dataset` (all, where there are fewer)."""
+    return _fisher(graph, dataset, min(count, len(dataset)), {}, seed, progress)
+
+
+def _fisher(
+    graph: Graph,
+    dataset: Dataset,
+    count: int,
+    quants: Mapping[int, Callable[[str], Quant]],
+    seed: int,
+    progress: Progress,
+) -> Fisher:
+    """quants: what a value's elements become, by the bits whose loss is asked for."""
     of = heads(graph, dataset.labels is not None)
-    count = _sample_count(graph, of, len(dataset))
     part = dataset.take(np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count]))
     generator = torch.Generator().manual_seed(seed)
     nodes = linear_nodes(graph.nodes)
     weights = {n.name: torch.zeros(_grouped_shape(n)) for n in nodes}
-    errors: dict[str, dict[int, float]] = {v: dict.fromkeys(activation_bits, 0.0) for v in graph.types}
+    errors: dict[str, dict[int, float]] = {v: dict.fromkeys(quants, 0.0) for v in graph.types}
     variances = _variances(graph, of, part)
     params = parameters(graph)
     size = max(1, min(32, _UNFOLDED // max(sum(_unfolded(graph, n) for n in nodes), 1)))
@@ -114,8 +136,8 @@ def fisher(
                     slope = slope.reshape(len(slope), -1, slope.shape[-1])
                     weights[node.name] += weight_gradient_squares(patches[node.name], slope, _groups(node))
         for value in wanted:
-            for b in activation_bits:
-                error = fixed[value] - represent(fixed[value], calibration.quant(value, b))
+            for b, quant in quants.items():
+                error = fixed[value] - represent(fixed[value], quant(value))
                 errors[value][b] += float((error * error * squares[value]).sum()) / 2
     return Fisher(
         {n.name: (weights[n.name].double() / count).reshape(n.params["weight"].shape).numpy() for n in nodes},
