@@ -15,14 +15,17 @@ from dnnc.compress import METHODS, parse_method
 from dnnc.compress.budget import accuracy, weight_count
 from dnnc.compress.feed import ArrayFeed, Batch, Feed
 from dnnc.compress.fisher import Fisher, two_steps
+from dnnc.compress.gates import gate_information
 from dnnc.compress.importance import adam_moment, adam_steps, magnitude, weight_scores
 from dnnc.compress.method import Setting
+from dnnc.compress.surgery import channel_map
 from dnnc.compress.weight_masks import masked, order
 from dnnc.cost.loader import load_target
 from dnnc.errors import DnncError, OptionError
 from dnnc.evaluate import evaluate, parameters
 from dnnc.ir.graph import Graph
 from dnnc.ops.elementwise import Add
+from dnnc.ops.pool import ReduceMean
 from dnnc.quantise.bytes import linear_nodes
 from dnnc.quantise.dataset import Dataset
 
@@ -121,11 +124,11 @@ def test_orders_keep_the_best_and_no_layer_dies_early() -> None:
 def test_magnitude_goes_first_and_the_information_decides_among_survivors() -> None:
     first = {"a": np.arange(1.0, 101.0)}
     second = {"a": np.arange(100.0, 0.0, -1.0)}
-    kept = np.flatnonzero(two_steps(first, second, 4, 0.5, "global")["a"])
+    kept = np.flatnonzero(two_steps(first, second, 0.04, 0.5, "global")["a"])
     # Down to sqrt(4 %) = 20 weights by size (the last of which comes along with the largest), then the best 4 of these.
     np.testing.assert_array_equal(kept, [80, 81, 82, 83])
-    np.testing.assert_array_equal(np.flatnonzero(two_steps(first, second, 4, 1.0, "global")["a"]), [96, 97, 98, 99])
-    np.testing.assert_array_equal(np.flatnonzero(two_steps(first, second, 4, 0.0, "global")["a"]), [0, 1, 2, 3])
+    np.testing.assert_array_equal(np.flatnonzero(two_steps(first, second, 0.04, 1.0, "global")["a"]), [96, 97, 98, 99])
+    np.testing.assert_array_equal(np.flatnonzero(two_steps(first, second, 0.04, 0.0, "global")["a"]), [0, 1, 2, 3])
 
 
 @quick
@@ -200,6 +203,62 @@ def test_every_score_works_and_is_repeatable() -> None:
 
 
 @quick
+def test_gates_are_gradients_of_factors_on_channels() -> None:
+    net = Net(6, 6, 2, seed=3)
+    a = net.conv("a", "x", 4)
+    b = net.conv("b", a, 4)
+    s = net.add("sum", Add(clamp=RELU), [a, b])
+    net.dense("d", net.add("m", ReduceMean(axes=(0, 1)), [net.conv("c", s, 5)]), 3)
+    graph = net.graph("d")
+    data = Dataset({"x": np.random.default_rng(0).random((5, 6, 6, 2)).astype(np.float32)}, np.zeros(5, np.int64))
+    cmap = channel_map(graph)
+    found = gate_information(graph, cmap, data, 5)
+    # A factor on both layers of the stage, one sample and one class at a time.
+    expected = np.zeros(len(found))
+    for x in data.inputs["x"]:
+        gate = torch.ones(len(found), requires_grad=True)
+
+        def hook(name: str, value: torch.Tensor, gate: torch.Tensor = gate) -> torch.Tensor:
+            return value * gate[torch.tensor(np.array(cmap.of[name]))] if name in ("a", "b", "c") else value
+
+        log_p = evaluate(graph, {"x": torch.tensor(x[None])}, hook=hook)["d"][0].log_softmax(dim=-1)
+        for value in log_p:
+            (gradient,) = torch.autograd.grad(value, gate, retain_graph=True)
+            expected += float(value.detach().exp()) * gradient.double().numpy() ** 2 / 5
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("score", ["gate", "true-w2", "magnitude"])
+def test_channels_go_by_budget(score: Any) -> None:
+    graph, where, _ = digits_setting()
+    for budget in ({"params": 0.5}, {"macs": 0.6}, {"max_drop": 2.0}):
+        method = Fisher(structure="channel", score=score, rounds=3, samples=32, **budget)
+        found = method.apply(graph, where)
+        assert found.missed is None
+        assert weight_count(found.graph) < weight_count(graph) and found.graph.macs < graph.macs
+        if "macs" in budget:
+            assert found.graph.macs <= 0.6 * graph.macs
+    least = Fisher(structure="channel", score=score, params=0.0001, rounds=2, samples=16).apply(graph, where)
+    assert least.missed is not None
+    assert all(len(g.ids) == 1 for g in channel_map(least.graph).groups)
+
+
+def test_rounds_refine_what_is_left_and_help() -> None:
+    graph, where, _ = digits_setting()
+    held_out = where.labelled("test")
+    one, many = (Fisher(density=0.15, rounds=r, samples=128).apply(graph, where).graph for r in (1, 4))
+    assert zeros(one) == zeros(many)
+    assert accuracy(many, held_out) > accuracy(one, held_out)
+
+
+@quick
+def test_refined_orders_keep_what_was_decided() -> None:
+    old = order({"a": np.array([4.0, 3.0, 2.0, 1.0, 0.0])}, "global")
+    later = order({"a": np.array([0.0, 1.0, 2.0, 9.0, 8.0])}, "global")
+    np.testing.assert_array_equal(old.refined(3, later).best[0], [2, 1, 0, 3, 4])
+
+
+@quick
 def test_masks_change_nothing_else() -> None:
     graph = network()
     whole = masked(graph, order(magnitude(graph), "global").keep(10**9))
@@ -217,6 +276,10 @@ def test_text_and_wrong_options() -> None:
         ("fisher{density=0}", "0 < density <= 1"),
         ("fisher{density=0.1,params=0.1}", "found both"),
         ("fisher{split=2}", r"0\.\.1"),
+        ("fisher{macs=0.5}", "structure=channel"),
+        ("fisher{score=gate}", "structure=channel"),
+        ("fisher{structure=channel,score=magnitude-then-adam}", "ranks weights"),
+        ("fisher{temperature=0}", "> 0"),
         ("fisher{samples=0}", "1 or more"),
         ("fisher{max_drop=-1}", "max_drop"),
         ("fisher{denisty=0.1}", "did you mean 'density'"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dnnc import options
 from dnnc.compress.fisher import Fisher
 from dnnc.compress.method import Compressed, Method, Setting, Usage
+from dnnc.compress.mutual_information import MutualInformation
 
 __all__ = ["METHODS", "Compressed", "Method", "Setting", "Usage", "parse_method"]
 
 #: By the name on the command line.
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Fisher,)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Fisher, MutualInformation)}
 
 
 def parse_method(text: str) -> Method:

@@ -26,12 +26,18 @@ def bins_for(samples: int, classes: int, wanted: int) -> int:
 
 
 def equal_frequency(values: Array, bins: int) -> Codes:
-    """Bins [N, C] of the columns of `values` [N, C], each with about as many samples; equal values share a bin."""
+    """Bins [N, C] of the columns of `values` [N, C], each with about as many samples. Equal values share a bin, and
+    those that fill one, such as the zeros of a ReLU, share it with no others.
+    """
     count = len(values)
     places = (np.arange(1, bins) * count) // bins
     codes = np.empty(values.shape, np.int64)
     for c, column in enumerate(values.T):
-        edges = np.unique(np.sort(column)[places])
+        ordered = np.sort(column)
+        edges = np.unique(ordered[places])
+        first, behind = (np.searchsorted(ordered, edges, side=side) for side in ("left", "right"))
+        full = ((behind - first) * bins >= count) & (behind < count)
+        edges = np.unique(np.concatenate([edges, ordered[behind[full]]]))
         codes[:, c] = np.searchsorted(edges, column, side="right")
     return codes
 

@@ -24,8 +24,9 @@ from dnnc.evaluate import evaluate, parameters
 from dnnc.ir.graph import Graph
 from dnnc.progress import Progress, silent
 from dnnc.quantise.bytes import linear_nodes
+from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.fisher import weight_fisher
-from dnnc.quantise.heads import heads
+from dnnc.quantise.heads import cotangent_count, heads
 from dnnc.quantise.threads import one_thread
 
 #: By node name, an array of the weight's own shape, float64 >= 0.
@@ -40,6 +41,8 @@ _BATCH = 64
 #: Multiply-accumulates that Adam's moment may take (a minute or two on one core); it needs three passes a sample.
 _MAC_BUDGET = 1.5e12
 _FEWEST_STEPS = 100
+#: Multiply-accumulates of the true Fisher.
+_FISHER_MACS, _FEWEST_SAMPLES = 3e11, 64
 
 
 def magnitude(graph: Graph) -> Scores:
@@ -47,11 +50,18 @@ def magnitude(graph: Graph) -> Scores:
     return {n.name: np.abs(np.asarray(n.params["weight"], np.float64)) for n in linear_nodes(graph.nodes)}
 
 
-def weight_scores(graph: Graph, kind: Kind, setting: Setting, samples: int = SAMPLES, steps: int = STEPS) -> Scores:
+def weight_scores(
+    graph: Graph,
+    kind: Kind,
+    setting: Setting,
+    samples: int = SAMPLES,
+    steps: int = STEPS,
+    temperature: float = 1.0,
+) -> Scores:
     """Scores of every linear layer's weights by `kind`.
 
     samples: how many of `setting.sample` the true Fisher is taken over. steps: batches of 64 of `setting.train` that
-    Adam's moment takes, fewer of a large network's.
+    Adam's moment takes. A large network gets fewer of either. temperature: of the true Fisher (`heads.cotangents`).
     Raises OptionError where "adam" lacks labels.
     """
     if kind == "magnitude":
@@ -59,8 +69,20 @@ def weight_scores(graph: Graph, kind: Kind, setting: Setting, samples: int = SAM
     if kind.startswith("adam"):
         found = adam_moment(graph, setting.train, adam_steps(graph, steps), setting.seed, setting.progress)
     else:
-        found = weight_fisher(graph, setting.sample, samples, setting.seed, setting.progress).weights
+        found = true_fisher(graph, setting, samples, temperature)
     return times_squares(graph, found) if kind.endswith("-w2") else found
+
+
+def true_fisher(graph: Graph, setting: Setting, samples: int, temperature: float = 1.0) -> Scores:
+    """The Fisher of single samples, over `samples` of `setting.sample` or fewer of a large network."""
+    count = fisher_samples(graph, setting.sample, samples)
+    return weight_fisher(graph, setting.sample, count, setting.seed, setting.progress, temperature).weights
+
+
+def fisher_samples(graph: Graph, dataset: Dataset, wanted: int) -> int:
+    """How many samples a Fisher is taken over."""
+    passes = 1 + 2 * cotangent_count(graph, heads(graph, dataset.labels is not None))
+    return min(wanted, max(_FEWEST_SAMPLES, int(_FISHER_MACS / (passes * max(graph.macs, 1)))))
 
 
 def times_squares(graph: Graph, information: Scores) -> Scores:

@@ -33,17 +33,26 @@ class Order:
 
     def keep(self, kept: int) -> Masks:
         """About `kept` weights: exactly that many of a global order; of layers, each one's share, rounded."""
+        parts = self._flags(kept)
         if self.ranking == "global":
-            flat = np.zeros(self.count, bool)
-            flat[self.best[0][:kept]] = True
-            parts = np.split(flat, np.cumsum([int(np.prod(s)) for s in self.shapes.values()])[:-1])
-        else:
-            parts = []
-            for best in self.best:
-                part = np.zeros(len(best), bool)
-                part[best[: max(1, round(kept * len(best) / self.count))]] = True
-                parts.append(part)
+            parts = np.split(parts[0], np.cumsum([int(np.prod(s)) for s in self.shapes.values()])[:-1])
         return {name: part.reshape(s) for (name, s), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def refined(self, kept: int, later: Order) -> Order:
+        """The order whose first `kept` are in that of `later`, and whose others are in this one's."""
+        best = [
+            np.concatenate([new[flags[new]], old[~flags[old]]])
+            for old, new, flags in zip(self.best, later.best, self._flags(kept), strict=True)
+        ]
+        return replace(self, best=tuple(best))
+
+    def _flags(self, kept: int) -> list[NDArray[np.bool_]]:
+        found = []
+        for best in self.best:
+            flags = np.zeros(len(best), np.bool_)
+            flags[best[: kept if self.ranking == "global" else max(1, round(kept * len(best) / self.count))]] = True
+            found.append(flags)
+        return found
 
 
 def order(scores: Scores, ranking: Ranking) -> Order:

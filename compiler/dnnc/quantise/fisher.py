@@ -79,9 +79,19 @@ def fisher(
 
 
 @one_thread()
-def weight_fisher(graph: Graph, dataset: Dataset, count: int, seed: int = 0, progress: Progress = silent) -> Fisher:
-    """The Fisher of a float graph's weights alone, over `count` samples of `dataset` (all, where there are fewer)."""
-    return _fisher(graph, dataset, min(count, len(dataset)), {}, seed, progress)
+def weight_fisher(
+    graph: Graph,
+    dataset: Dataset,
+    count: int,
+    seed: int = 0,
+    progress: Progress = silent,
+    temperature: float = 1.0,
+) -> Fisher:
+    """The Fisher of a float graph's weights alone, over `count` samples of `dataset` (all, where there are fewer).
+
+    temperature: what logits are divided by before they become probabilities (see `heads.cotangents`).
+    """
+    return _fisher(graph, dataset, min(count, len(dataset)), {}, seed, progress, temperature)
 
 
 def _fisher(
@@ -91,6 +101,7 @@ def _fisher(
     quants: Mapping[int, Callable[[str], Quant]],
     seed: int,
     progress: Progress,
+    temperature: float = 1.0,
 ) -> Fisher:
     """quants: what a value's elements become, by the bits whose loss is asked for."""
     of = heads(graph, dataset.labels is not None)
@@ -99,7 +110,7 @@ def _fisher(
     nodes = linear_nodes(graph.nodes)
     weights = {n.name: torch.zeros(_grouped_shape(n)) for n in nodes}
     errors: dict[str, dict[int, float]] = {v: dict.fromkeys(quants, 0.0) for v in graph.types}
-    variances = _variances(graph, of, part)
+    variances = head_variances(graph, of, part)
     params = parameters(graph)
     size = max(1, min(32, _UNFOLDED // max(sum(_unfolded(graph, n) for n in nodes), 1)))
     for start in range(0, count, size):
@@ -118,7 +129,7 @@ def _fisher(
         patches = {n.name: _patches(n, fixed[n.inputs[0]]) for n in nodes}
         passed = {n.name: _passed(n, fixed[n.name]) for n in nodes}
         squares = {v: torch.zeros_like(fixed[v]) for v in wanted}
-        for vectors in cotangents(of, fixed, variances, generator):
+        for vectors in cotangents(of, fixed, variances, generator, temperature):
             found = torch.autograd.grad(
                 [values[h.value] for h in of],
                 [values[v] for v in wanted],
@@ -211,7 +222,7 @@ def _sample_count(graph: Graph, of: Sequence[Head], available: int) -> int:
     return min(available, max(_SAMPLES[0], min(_SAMPLES[1], wanted)))
 
 
-def _variances(graph: Graph, of: Sequence[Head], dataset: Dataset) -> dict[str, float]:
+def head_variances(graph: Graph, of: Sequence[Head], dataset: Dataset) -> dict[str, float]:
     """The variance of each plain head over the samples, summed over its elements."""
     plain = [h.value for h in of if not h.logits]
     if not plain:

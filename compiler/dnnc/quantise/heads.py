@@ -61,21 +61,23 @@ def cotangents(
     values: Mapping[str, torch.Tensor],
     variances: Mapping[str, float],
     generator: torch.Generator,
+    temperature: float = 1.0,
 ) -> list[list[torch.Tensor]]:
     """Vectors v, one tensor [N, *shape] a head, such that the sum over them of (J^T v)^2 is the diagonal of J^T M J, M
     being the metric: exactly where the heads have few elements, else in expectation.
 
-    variances: of each plain head, summed over its elements.
+    variances: of each plain head, summed over its elements. temperature: what logits are divided by before they become
+    probabilities; above 1, a network that is sure of everything still tells which outputs are near one another.
     """
     if sum(values[h.value][0].numel() for h in of) <= EXACT_LIMIT:
-        return _enumerated(of, values, variances)
+        return _enumerated(of, values, variances, temperature)
     draws = []
     for _ in range(_DRAWS):
         vectors = []
         for head in of:
             y = values[head.value]
             if head.logits:
-                p = y.softmax(dim=-1)
+                p = (y / temperature).softmax(dim=-1)
                 flat = p.reshape(-1, p.shape[-1])
                 label = torch.multinomial(flat, 1, generator=generator)
                 v = (flat.scatter_add(1, label, torch.full_like(flat[:, :1], -1.0))).reshape(y.shape)
@@ -88,7 +90,7 @@ def cotangents(
 
 
 def _enumerated(
-    of: Sequence[Head], values: Mapping[str, torch.Tensor], variances: Mapping[str, float]
+    of: Sequence[Head], values: Mapping[str, torch.Tensor], variances: Mapping[str, float], temperature: float
 ) -> list[list[torch.Tensor]]:
     """The columns of a square root of the metric: sqrt(p_c) (e_c - p) for logits, unit vectors for plain values."""
     found = []
@@ -98,7 +100,7 @@ def _enumerated(
         for element in range(flat.shape[1]):
             v = torch.zeros_like(y)
             if head.logits:
-                p = y.softmax(dim=-1)
+                p = (y / temperature).softmax(dim=-1)
                 rows, classes = v.reshape(len(y), -1, y.shape[-1]), p.reshape(len(y), -1, y.shape[-1])
                 row, c = divmod(element, y.shape[-1])
                 rows[:, row] = -classes[:, row]
