@@ -13,6 +13,7 @@ import torch
 from dnnc.compress import checkpoint as stored
 from dnnc.compress.feed import Batch, Feed
 from dnnc.compress.loss import Objective
+from dnnc.compress.recalibrate import recalibrate
 from dnnc.compress.recipe import Hooks, Params, Recipe
 from dnnc.compress.trainable import Statistics, Trainable, parameters_on
 from dnnc.errors import DataError, OptionError
@@ -20,7 +21,7 @@ from dnnc.ir.graph import Graph
 from dnnc.progress import Progress, silent
 from dnnc.quantise.threads import one_thread
 
-__all__ = ["Hooks", "Params", "Recipe", "train"]
+__all__ = ["Hooks", "Params", "Recipe", "recalibrate", "train"]
 
 #: Batches that statistics are taken of, at the start and for the result.
 _STATISTICS_BATCHES = 20
