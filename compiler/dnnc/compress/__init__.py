@@ -6,11 +6,12 @@ from dnnc import options
 from dnnc.compress.fisher import Fisher
 from dnnc.compress.method import Compressed, Method, Setting, Usage
 from dnnc.compress.mutual_information import MutualInformation
+from dnnc.compress.olmp import Olmp
 
 __all__ = ["METHODS", "Compressed", "Method", "Setting", "Usage", "parse_method"]
 
 #: By the name on the command line.
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Fisher, MutualInformation)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Fisher, MutualInformation, Olmp)}
 
 
 def parse_method(text: str) -> Method:
