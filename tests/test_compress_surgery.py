@@ -14,7 +14,8 @@ from onnx import ModelProto
 
 from dnnc import ops
 from dnnc.compress.surgery import ChannelMap, channel_map, input_columns, mask, output_rows, remove
-from dnnc.compress.surgery_ties import RULES
+from dnnc.compress.surgery_held import HELD
+from dnnc.compress.surgery_ties import TIES, Ties
 from dnnc.evaluate import evaluate, parameters
 from dnnc.frontend import read
 from dnnc.ir.graph import Graph, Node, Output, make_node
@@ -71,7 +72,25 @@ def check(graph: Graph, fraction: float = 0.5, seed: int = 0, count: int = 4) ->
 
 @pytest.mark.quick
 def test_every_operation_has_a_rule() -> None:
-    assert set(RULES) == set(ops.ALL)
+    assert set(TIES) == set(HELD) == set(ops.ALL)
+
+
+@pytest.mark.quick
+def test_slots_joined_many_times_are_joined() -> None:
+    ties = Ties()
+    slots = ties.fresh(3)
+    for _ in range(256):
+        ties.join(slots[:1], slots[1:2])
+    labels = ties.labels()
+    assert labels[slots[0]] == labels[slots[1]] != labels[slots[2]]
+
+
+@pytest.mark.quick
+def test_ids_do_not_depend_on_weights() -> None:
+    graph = read(squeeze_excite())
+    cmap = channel_map(graph)
+    again = channel_map(mask(graph, some(cmap, 0.5, 0)))
+    assert all(np.array_equal(of, again.of[name]) for name, of in cmap.of.items())
 
 
 def enclosed(graph: Graph, seed: int = 0) -> Graph:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from dnnc.compress.surgery import read_columns, remove_unread
-from dnnc.compress.surgery_ties import Reals, carried, clamped
+from dnnc.compress.surgery_held import Reals, carried, clamped
 from dnnc.ir.channels import channel_count
 from dnnc.ir.graph import Graph, Node, freeze
 from dnnc.ops.conv import Conv2D

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnc.compress.surgery_cut import cut
-from dnnc.compress.surgery_ties import PINNED, Slots, carried, tie, zeroed
+from dnnc.compress.surgery_held import carried, zeroed
+from dnnc.compress.surgery_ties import PINNED, Slots, tie
 from dnnc.ir.graph import Graph, Node, freeze
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
@@ -54,7 +55,7 @@ class ChannelMap:
 
 
 def channel_map(graph: Graph) -> ChannelMap:
-    """What of a float graph can be removed. Ids depend on the graph alone.
+    """What of a float graph can be removed. Ids depend on the graph's structure alone, not on its weights.
 
     Graph inputs and outputs keep their channels, and so do those of Softmax, of means over channels and of a Transpose
     that moves them, and those that hold something else than 0 when masked where a padded convolution reads them.
