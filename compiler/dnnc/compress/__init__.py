@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dnnc import options
 from dnnc.compress.fisher import Fisher
+from dnnc.compress.hfp import Hfp
 from dnnc.compress.method import Compressed, Method, Setting, Usage
 from dnnc.compress.mutual_information import MutualInformation
 from dnnc.compress.olmp import Olmp
@@ -11,7 +12,7 @@ from dnnc.compress.olmp import Olmp
 __all__ = ["METHODS", "Compressed", "Method", "Setting", "Usage", "parse_method"]
 
 #: By the name on the command line.
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Fisher, MutualInformation, Olmp)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Fisher, Hfp, MutualInformation, Olmp)}
 
 
 def parse_method(text: str) -> Method:
