@@ -133,8 +133,13 @@ class Maker:
         real: Array = op.real(values, {k: torch.tensor(v) for k, v in floats.items()}).numpy()
         return real
 
-    def linear(self, op: Op, x: str, shape: Shape, widths: Widths, out_bits: int = 8, gain: float = 1.0) -> str:
-        """A layer with random weights of `shape` [O, ...] and of the given widths, repeated over the channels."""
+    def linear(
+        self, op: Op, x: str, shape: Shape, widths: Widths, out_bits: int = 8, gain: float = 1.0, density: float = 1.0
+    ) -> str:
+        """A layer with random weights of `shape` [O, ...] and of the given widths, repeated over the channels.
+
+        density: the share of weights that are kept; the others are 0.
+        """
         bits = np.resize(np.asarray(widths, np.uint8), shape[0])
         source = self.types[x].quant
         assert source is not None
@@ -145,6 +150,9 @@ class Maker:
             "weight_scale": scales,
             "bias": self.rng.normal(size=shape[0]) * source.scale * 2.0**source.bits / 8,
         }
+        if density < 1:
+            weight = np.asarray(params["weight"])
+            params["weight"] = np.where(self.rng.random(weight.shape) < density, weight, 0)
         return self.add(op, [x], params, bits=out_bits, gain=gain)
 
     def _weights(self, bits: int, shape: Shape) -> Array:
@@ -338,6 +346,78 @@ def _dense_shapes() -> list[Case]:
         ),
         _conv("conv_16_bit", (5, 4, 3), 5, (3, 3), 8, bits=16, out_bits=16, padding=(1, 1, 1, 1)),
         _conv("conv_8_to_16_bit", (4, 4, 3), 5, (3, 3), 2, out_bits=16),
+    ]
+
+
+# --- layers of zeros -----------------------------------------------------------------------------------------------
+
+
+def _sparse(name: str, image: Shape, outputs: int, kernel: tuple[int, int], density: float, widths: Widths = 8, *,
+            bits: int = 8, out_bits: int = 8, gain: float = 1.0, **attributes: Any) -> Case:  # fmt: skip
+    def build(make: Maker) -> list[str]:
+        op = Conv2D(**attributes)
+        shape = (outputs, *kernel, image[2] // op.groups)
+        return [make.linear(op, make.input(*image, bits=bits), shape, widths, out_bits, gain, density)]
+
+    return Case(f"sparse_{name}", build)
+
+
+def _sparse_dense(name: str, shape: Shape, outputs: int, density: float, widths: Widths = 8, *, bits: int = 8,
+                  out_bits: int = 8, gain: float = 1.0) -> Case:  # fmt: skip
+    def build(make: Maker) -> list[str]:
+        x = make.input(*shape, bits=bits)
+        return [make.linear(Dense(), x, (outputs, shape[-1]), widths, out_bits, gain, density)]
+
+    return Case(f"sparse_{name}", build)
+
+
+def _sparse_layers() -> list[Case]:
+    same = (1, 1, 1, 1)
+    return [
+        *(_sparse(f"conv_w{w}", (7, 6, 5), 6, (3, 3), 0.15, w, padding=same) for w in range(2, 9)),
+        *(_sparse_dense(f"dense_w{w}", (83,), 9, 0.1, w) for w in range(2, 9)),
+        _sparse("conv_no_padding", (9, 8, 3), 5, (3, 3), 0.2),
+        _sparse("conv_one_channel", (9, 9, 1), 7, (5, 5), 0.2, 4, clamp=RELU),
+        _sparse("conv_17_channels", (5, 6, 17), 3, (3, 3), 0.1, padding=same),
+        _sparse("conv_stride_2", (9, 8, 4), 5, (3, 3), 0.2, padding=same, stride=(2, 2)),
+        _sparse("conv_stride_1x3", (6, 10, 3), 5, (2, 2), 0.2, stride=(1, 3)),
+        _sparse("conv_stride_beyond_kernel", (9, 9, 4), 3, (2, 2), 0.12, stride=(4, 3)),
+        _sparse("conv_pointwise", (5, 6, 19), 7, (1, 1), 0.15),
+        _sparse("conv_pointwise_stride", (7, 6, 12), 6, (1, 1), 0.15, 4, stride=(2, 3)),
+        _sparse("conv_pointwise_padded", (4, 3, 12), 6, (1, 1), 0.1, padding=(1, 0, 2, 1)),
+        _sparse("conv_asymmetric_padding", (5, 5, 6), 4, (3, 3), 0.2, padding=(0, 2, 1, 0)),
+        _sparse("conv_wide_padding", (3, 4, 6), 4, (2, 3), 0.2, padding=(3, 4, 2, 5)),
+        _sparse("conv_dilation", (9, 8, 4), 4, (3, 3), 0.2, dilation=(2, 3), padding=(2, 3, 2, 3)),
+        _sparse(
+            "conv_dilation_stride", (11, 10, 4), 4, (2, 3), 0.2, dilation=(3, 2), stride=(2, 3), padding=(1, 2, 3, 0)
+        ),
+        _sparse("conv_kernel_beyond_image", (3, 2, 3), 4, (7, 5), 0.1, padding=(3, 2, 3, 3)),
+        _sparse("conv_padding_only_windows", (2, 2, 9), 4, (1, 1), 0.2, padding=(2, 2, 2, 2)),
+        _sparse("conv_1d", (1, 33, 3), 6, (1, 5), 0.15, padding=(0, 2, 0, 2), stride=(1, 2)),
+        _sparse("conv_whole_image", (5, 4, 5), 6, (5, 4), 0.1, 4),
+        _sparse("conv_bands", (40, 20, 2), 3, (3, 3), 0.3, padding=same),
+        _sparse("conv_bands_of_a_row", (3, 300, 4), 3, (2, 3), 0.1, padding=(1, 0, 1, 2)),
+        _sparse("conv_uneven_bands", (37, 21, 2), 3, (3, 2), 0.3, stride=(2, 1)),
+        _sparse("conv_groups", (6, 5, 12), 9, (3, 3), 0.15, groups=3, padding=same),
+        _sparse("conv_channel_multiplier", (6, 5, 4), 8, (3, 3), 0.2, groups=4, padding=same),
+        _sparse("depthwise", (8, 7, 9), 9, (3, 3), 0.1, groups=9, padding=same),
+        _sparse("depthwise_5x5", (9, 8, 6), 6, (5, 5), 0.06, groups=6, padding=(2, 2, 2, 2), stride=(2, 2)),
+        _sparse("conv_mixed_widths", (5, 6, 6), 9, (3, 3), 0.15, (8, 4, 2, 3, 6), padding=same),
+        _sparse("conv_mixed_groups", (5, 6, 8), 8, (3, 3), 0.15, (8, 4), groups=2),
+        _sparse("conv_saturating", (5, 5, 6), 5, (3, 3), 0.15, gain=60.0, padding=same),
+        _sparse("conv_16_bit", (6, 5, 6), 5, (3, 3), 0.15, 5, bits=16, out_bits=16, padding=same),
+        _sparse("conv_8_to_16_bit", (6, 5, 6), 5, (3, 3), 0.15, 4, out_bits=16),
+        _sparse("conv_all_zero", (5, 5, 6), 5, (3, 3), 0.0, padding=same),
+        _sparse("conv_one_output", (9, 9, 6), 1, (3, 3), 0.15, padding=same),
+        _sparse_dense("dense_all_zero", (70,), 9, 0.0),
+        _sparse_dense("dense_one_weight", (1500,), 40, 0.00003),
+        _sparse_dense("dense_very_sparse", (1500,), 60, 0.001, 4),
+        _sparse_dense("dense_beyond_a_half_word", (30000,), 5, 0.00002),
+        _sparse_dense("dense_rows", (7, 40), 11, 0.1),
+        _sparse_dense("dense_rank_3", (2, 3, 50), 6, 0.1, 4),
+        _sparse_dense("dense_mixed", (90,), 13, 0.1, (4, 8, 3, 2, 6)),
+        _sparse_dense("dense_left_shift", (40,), 9, 0.04, 2, gain=6.0),
+        _sparse_dense("dense_16_to_8_bit", (60,), 7, 0.1, 4, bits=16),
     ]
 
 
@@ -652,8 +732,8 @@ def _packed_values() -> list[Case]:
 def all_cases() -> tuple[Case, ...]:
     """Every case; names are unique C identifiers."""
     cases = (
-        *_every_width(), *_conv_shapes(), *_depthwise_shapes(), *_dense_shapes(), *_elementwise(), *_functions(),
-        *_pools(), *_moves(), *_graphs(), *_packed_values(),
+        *_every_width(), *_conv_shapes(), *_depthwise_shapes(), *_dense_shapes(), *_sparse_layers(), *_elementwise(),
+        *_functions(), *_pools(), *_moves(), *_graphs(), *_packed_values(),
     )  # fmt: skip
     names = [case.name for case in cases]
     if len(set(names)) != len(names):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnc.backends.c import emit, lower
+from dnnc.backends.c.table import IN_ORDER, Selection
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
 from dnnc.ir.graph import Graph
@@ -78,13 +79,14 @@ int main(int count, char **arguments) {{
 class Network:
     """inputs: codes [N, *shape] by graph input name. spread: lay the arena out with poisoned gaps, else as planned.
 
-    layout: a plan to use instead.
+    layout: a plan to use instead. selection: of kernels and formats.
     """
 
     graph: Graph
     inputs: Mapping[str, Array]
     spread: bool
     layout: Plan | None = None
+    selection: Selection = IN_ORDER
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def run_on_host(
 
 def _part(network: Network, name: str, target: Target) -> _Part:
     graph = replace(network.graph, name=name)
-    program = lower(graph, target)
+    program = lower(graph, target, network.selection)
     gaps: tuple[tuple[int, int], ...] = ()
     if network.layout is not None:
         layout = network.layout

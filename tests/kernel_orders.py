@@ -164,6 +164,19 @@ def depthwise_by_column(f: Fields) -> Iterator[Event]:
                 yield WRITE, (i * f["out_w"] + j) * f["out_stride"] + c
 
 
+def sparse(f: Fields) -> Iterator[Event]:
+    """As if no weight were zero."""
+    outputs = f["groups"] * f["out_c"]
+    f = {**f, "in_stride": f["groups"] * f["in_c"]}
+    pixels = _pixels(f)
+    for row in range(0, f["out_h"], f["rows"]):
+        band = range(row * f["out_w"], min(row + f["rows"], f["out_h"]) * f["out_w"])
+        for o in range(outputs):
+            for p in band:
+                yield from _gather(f, *pixels[p], o // f["out_c"])
+            yield from ((WRITE, p * outputs + o) for p in band)
+
+
 def maxpool(f: Fields) -> Iterator[Event]:
     window = f["window"]
     channels = range(window["channels"])
@@ -325,6 +338,7 @@ ORDERS: Mapping[str, Callable[[Fields], Iterator[Event]]] = {
     "generic/conv.c": conv_generic,
     "generic/dense.c": dense_generic,
     "generic/depthwise.c": depthwise_generic,
+    "generic/sparse.c": sparse,
     "armv7em/conv.c": conv_armv7em,
     "armv7em/dense.c": dense_armv7em,
     "armv7em/depthwise.c": depthwise_armv7em,

@@ -15,7 +15,7 @@ from dnnc.cost.target import Target
 from dnnc.errors import OverflowBoundError
 from dnnc.evaluate import evaluate_batches
 from dnnc.fixed import INT32_MAX
-from dnnc.ir.graph import Graph
+from dnnc.ir.graph import Graph, freeze
 from dnnc.ir.serial import dump_graph
 from dnnc.ops.activation import NO_CLAMP
 from dnnc.quantise.allocation import Allocation
@@ -208,3 +208,23 @@ def test_float_and_integer_names_agree() -> None:
         assert quant is not None
         if name != "probabilities":
             assert snr_db(real[name], quant.scale * (codes - quant.zero_point)) > 20
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("bits", ["int8", "uniform{weights=4}", "uniform{weights=2}", "uniform{weights=1}"])
+def test_zeros_that_are_meant_stay_zero(bits: str) -> None:
+    """Of a masked layer, at any width; one bit has no zero, so two are taken."""
+    graph, data, _ = trained()
+    rng = np.random.default_rng(0)
+    nodes, masked = [], {}
+    for node in graph.nodes:
+        if "weight" in node.params:
+            masked[node.name] = rng.random(node.params["weight"].shape) < 0.5
+            weight = np.where(masked[node.name], 0, node.params["weight"]).astype(np.float32)
+            node = replace(node, params=freeze({**node.params, "weight": weight}))
+        nodes.append(node)
+    graph = replace(graph, nodes=tuple(nodes))
+    result = integers(graph, data, bits)
+    for name, mask in masked.items():
+        assert not result.by_name[name].params["weight"][mask].any()
+        assert result.by_name[name].params["weight_bits"].min() >= 2

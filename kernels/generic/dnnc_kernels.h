@@ -64,6 +64,32 @@ typedef struct {
   uint8_t left_shift;
 } dnnc_linear_t;
 
+/* A linear layer of which the weights that are not zero are stored (dnnc/backends/c/sparse.py), in the order output
+ * channel, kernel row, kernel column, input channel of the group.
+ *
+ * weights: the place of the first record; then records of `bits` bits, the lowest first, across uint16_t. A record is
+ * the weight in two's complement above the number, in gap_bits bits, of the zeros between it and the next record. A
+ * weight 0 stands for more zeros: the next record is (number + 1) << gap_bits places on. The last one leads to the end.
+ * tables: two elements an output channel, bias and multiplier, int32_t; or, where scales is not 0, int16_t codes:
+ * bias = code * (scales & 0xffff), multiplier = code * (scales >> 16). */
+typedef struct {
+  const uint16_t *weights;
+  const void *tables; /* int32_t or int16_t */
+  uint32_t scales;
+  uint16_t in_h, in_w, in_c;    /* in_c, out_c: of one group */
+  uint16_t out_h, out_w, out_c;
+  uint16_t groups;
+  uint16_t rows;             /* output rows of a band: the scratch holds their pixels' sums */
+  int16_t in_zero, out_zero; /* zero points */
+  int16_t lo, hi;            /* clamp, in codes */
+  uint8_t kernel_h, kernel_w;
+  uint8_t stride_h, stride_w;
+  uint8_t dilation_h, dilation_w;
+  uint8_t pad_top, pad_left;
+  uint8_t bits, gap_bits;
+  uint8_t left_shift;
+} dnnc_sparse_t;
+
 /* y = clamp((a * ma + b * mb + offset) >> shift) over up to four axes; a stride of 0 broadcasts. */
 typedef struct {
   uint32_t size[4];

@@ -3,6 +3,9 @@
 Scales are searched per output channel; codes are rounded with error feedback through the inverse of the input's
 covariance (Frantar et al., "GPTQ", ICLR 2023, algorithm 1; columns in order of decreasing variance). Output channels
 are independent of one another, so any mixture of widths is a choice of rows.
+
+A masked layer (`is_masked`) keeps its zeros at code 0, so that the back end can leave them out: errors are fed back to
+the other weights of a channel only.
 """
 
 from __future__ import annotations
@@ -24,6 +27,18 @@ Array = NDArray[Any]
 _FACTORS = {1: (0.1, 1.0, 46), 2: (0.2, 1.2, 51), 3: (0.3, 1.15, 35), 4: (0.4, 1.1, 29)}
 _FACTORS_WIDE = (0.6, 1.05, 19)
 _BLOCK = 64
+#: The share of exact zeros from which on a layer's zeros are meant.
+MASKED_SHARE = 0.3
+#: Up to so many weights that are not zero, a masked channel is rounded in the metric of their inputs alone; beyond that
+#: the inverse would take too long for each channel, and what errors add to zeros is handed on when their turn comes.
+_OWN_METRIC = 512
+#: Elements of all channels' metrics that are held at a time.
+_METRIC_ELEMENTS = 2**23
+
+
+def is_masked(weight: Array) -> bool:
+    """Whether the zeros of a layer's weights are meant: at least MASKED_SHARE of them are exactly 0."""
+    return bool(weight.size and np.count_nonzero(weight == 0) >= MASKED_SHARE * weight.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +90,10 @@ def quantise_weights(
     """All output channels of `weight` [O, ...] at each of `widths`.
 
     moments: of the layer's inputs, groups in the order of the output channels; without them all weights count alike and
-    codes are rounded to nearest.
+    codes are rounded to nearest. A masked layer, whose zeros stay, has no 1 bit: it gets 2 (`WeightCodes.bits`).
     """
+    masked = is_masked(np.asarray(weight))
+    asked, widths = widths, [max(b, 2) if masked else b for b in widths]
     groups = 1 if moments is None else len(moments.mean)
     rows = torch.tensor(np.asarray(weight, np.float32)).reshape(groups, len(weight) // groups, -1)
     per_group, k = rows.shape[1:]
@@ -87,15 +104,20 @@ def quantise_weights(
     scales = [search_scale(rows, importance, b, power_of_two) for b in widths]
     stacked = rows.repeat(1, len(widths), 1)
     grid = _grid(torch.cat(scales, dim=1), widths, per_group)
-    codes = _feedback(stacked, *moments.factor, grid) if moments is not None and moments.full else grid.codes(stacked)
+    if moments is None or not moments.full:
+        codes = grid.codes(stacked)
+    elif masked and int((rows != 0).sum(dim=2).max()) <= _OWN_METRIC:
+        codes = _masked_feedback(stacked, moments, grid)
+    else:
+        codes = _feedback(stacked, *moments.factor, grid, masked)
     codes = codes.reshape(groups, len(widths), per_group, k)
     return {
         b: WeightCodes(
             codes[:, i].reshape(weight.shape).numpy().astype(np.int8),
             scales[i].reshape(-1).double().numpy(),
-            np.full(len(weight), b, np.uint8),
+            np.full(len(weight), widths[i], np.uint8),
         )
-        for i, b in enumerate(widths)
+        for i, b in enumerate(asked)
     }
 
 
@@ -123,11 +145,17 @@ def search_scale(rows: torch.Tensor, importance: torch.Tensor, bits: int, power_
     return torch.where(largest > 0, chosen, torch.zeros_like(chosen))
 
 
-def _feedback(rows: torch.Tensor, factor: torch.Tensor, order: torch.Tensor, grid: _Grid) -> torch.Tensor:
-    """Codes [G, R, K], column by column in `order`; each column's error is spread over those still to come."""
+def _feedback(
+    rows: torch.Tensor, factor: torch.Tensor, order: torch.Tensor, grid: _Grid, masked: bool = False
+) -> torch.Tensor:
+    """Codes [G, R, K], column by column in `order`; each column's error is spread over those still to come.
+
+    masked: zeros stay, and what they were to take is their error.
+    """
     k = rows.shape[2]
     index = order[:, None, :].expand(rows.shape)
     work = torch.gather(rows, 2, index)
+    kept = work != 0
     codes = torch.empty_like(work)
     for start in range(0, k, _BLOCK):
         stop = min(start + _BLOCK, k)
@@ -135,6 +163,8 @@ def _feedback(rows: torch.Tensor, factor: torch.Tensor, order: torch.Tensor, gri
         for i in range(start, stop):
             column = work[:, :, i : i + 1]
             code = grid.codes(column)
+            if masked:
+                code = code * kept[:, :, i : i + 1]
             codes[:, :, i : i + 1] = code
             error = (column - code * grid.step) / factor[:, i : i + 1, i : i + 1]
             work[:, :, i:stop] -= error * factor[:, i : i + 1, i:stop]
@@ -142,3 +172,32 @@ def _feedback(rows: torch.Tensor, factor: torch.Tensor, order: torch.Tensor, gri
         if stop < k:
             work[:, :, stop:] -= torch.bmm(errors, factor[:, start:stop, stop:])
     return torch.empty_like(codes).scatter_(2, index, codes)
+
+
+def _masked_feedback(rows: torch.Tensor, moments: Moments, grid: _Grid) -> torch.Tensor:
+    """Codes [G, R, K] of few weights a channel: `_feedback` for each with the covariance of the inputs it reads."""
+    groups, count = rows.shape[:2]
+    kept = rows != 0
+    most = max(int(kept.sum(dim=2).max()), 1)
+    # The weights of each row first, in their order; then as many zeros as make all rows equally long.
+    places = torch.argsort((~kept).int(), dim=2, stable=True)[:, :, :most]
+    codes = torch.zeros_like(rows)
+    step = max(_METRIC_ELEMENTS // (most * most), 1)
+    for group in range(groups):
+        covariance = moments.covariance[group]
+        for start in range(0, count, step):
+            some = slice(start, min(start + step, count))
+            at, row = places[group, some], rows[group, some]
+            own = torch.gather(row, 1, at)
+            matrix = covariance[at[:, :, None], at[:, None, :]].clone()
+            spare = own == 0  # no other weight's error is theirs
+            matrix.masked_fill_(spare[:, :, None] | spare[:, None, :], 0.0)
+            mean = covariance.diagonal().mean()
+            matrix.diagonal(dim1=1, dim2=2).add_(spare * mean)
+            factor, order = Moments(moments.mean[group : group + 1], matrix).factor
+            part = _Grid(
+                grid.step[group, some][:, None], *(v.expand(count, 1)[some][:, None] for v in (grid.lo, grid.hi))
+            )
+            found = _feedback(own[:, None], factor, order, part, masked=True)
+            codes[group, some] = codes[group, some].scatter_(1, at, found[:, 0])
+    return codes

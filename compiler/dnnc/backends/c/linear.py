@@ -1,4 +1,4 @@
-"""Lowering of convolutions and fully connected layers: one kernel call a weight width."""
+"""Lowering of convolutions and fully connected layers with all their weights: one kernel call a weight width."""
 
 from __future__ import annotations
 
@@ -30,9 +30,13 @@ class _Segment:
     label: str
 
 
-def lower_linear(context: Context, node: Node) -> Step:
-    """Conv2D or Dense. A layer of mixed widths becomes one call a width, each with a map of its channels."""
-    layer = _dense(context, node) if isinstance(node.op, Dense) else _conv(context, node)
+def layer_of(context: Context, node: Node) -> Layer:
+    """What Conv2D or Dense asks the table, but for the width of its weights."""
+    return _dense(context, node) if isinstance(node.op, Dense) else _conv(context, node)
+
+
+def lower_dense(context: Context, node: Node, layer: Layer) -> Step:
+    """All weights. A layer of mixed widths becomes one call a width, each with a map of its channels."""
     calls = []
     scratch = 0
     for segment in _segments(layer, node, context.selection):

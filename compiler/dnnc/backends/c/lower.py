@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dnnc.backends.c.context import Context
-from dnnc.backends.c.linear import lower_linear
+from dnnc.backends.c.formats import lower_linear
 from dnnc.backends.c.program import Program, Refusal, Step
 from dnnc.backends.c.simple import LOWERINGS
 from dnnc.backends.c.table import ARMV6M, GENERIC, IN_ORDER, RV32IM, Kernel, Selection

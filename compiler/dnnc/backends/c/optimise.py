@@ -1,7 +1,8 @@
 """Which kernels a network gets where flash or time counts for more: alternatives are tried out and measured.
 
 The order of the kernel table is that of speed, a width at a time (`balanced`). What it cannot know is the network: that
-a fast kernel's code serves one small layer, or that weights of 6 bits are worth the flash of 8 to be faster.
+a fast kernel's code serves one small layer, or that weights of 6 bits are worth the flash of 8 to be faster, or that a
+layer with zeros in it is better stored without them, or with.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def _names(program: Program) -> tuple[str, ...]:
 
 
 def _changes(program: Program, selection: Selection) -> Iterator[Selection]:
-    """One kernel fewer, for its next best, or one width of weights stored as a wider one."""
+    """One kernel fewer, for its next best; one width of weights stored as a wider one; one layer in another format."""
     used = {instance.name: instance.inner or instance for instance in program.kernels}
     for instance in used.values():
         if (instance.kernel, instance.bits) not in selection.avoided:
@@ -85,3 +86,6 @@ def _changes(program: Program, selection: Selection) -> Iterator[Selection]:
         for wider in WIDER:
             if bits in widths and bits < wider:
                 yield selection.store(bits, wider)
+    for step in program.steps:
+        for name in step.formats[1:]:
+            yield selection.write(step.node, name)

@@ -95,12 +95,14 @@ class Step:
     """What one node becomes.
 
     constant: the elements of a Constant, which are read where they lie in flash; such a node makes no calls.
+    formats: of a layer's weights (formats.py), this one and then those that would serve as well.
     """
 
     node: str
     calls: tuple[Call, ...] = ()
     scratch_bytes: int = 0
     constant: Array | None = None
+    formats: tuple[str, ...] = ()
 
     @property
     def arrays(self) -> tuple[Array, ...]:

@@ -25,10 +25,11 @@ STORED_WIDTHS = tuple(sorted({stored_width(bits) for bits in WEIGHT_BITS}))
 class Layer:
     """What a row is asked about: one call to be made. The fields after `bits` are those of dnnc_linear_t.
 
-    op: "conv", "depthwise", "dense" (a conv of 1x1 without padding, one group, any stride), or the name of another
-    operation. elements: "s4", "s8" or "s16" of every input and of the output. bits: stored width of the weights, 0
-    without weights. in_c, out_c: channels of one group (of this call). scattered: output channels are mapped through
-    dnnc_linear_t.channels. shift_only: the target requantises by shifts, and every multiplier allows it.
+    op: "conv", "depthwise", "dense" (a conv of 1x1 without padding, one group, any stride), "sparse" (any of them, with
+    the weights that are not zero), or the name of another operation. elements: "s4", "s8" or "s16" of every input and
+    of the output. bits: stored width of the weights, 0 without weights and for "sparse". in_c, out_c: channels of one
+    group (of this call). scattered: output channels are mapped through dnnc_linear_t.channels. shift_only: the target
+    requantises by shifts, and every multiplier allows it.
     x and y start at a multiple of 4 bytes, except when groups of mixed widths are split into calls (`offset`).
     """
 
@@ -153,11 +154,13 @@ class Selection:
     """What is not left to the order of the table.
 
     avoided: rows that, at a stored width, are chosen only where no other serves. stored: (width, wider one), weights
-    that are stored as wider ones, and so served by the kernels of these.
+    that are stored as wider ones, and so served by the kernels of these. formats: (layer, format of its weights), of
+    layers whose format (backends/c/formats.py) is not left to the rule.
     """
 
     avoided: frozenset[tuple[Kernel, int]] = frozenset()
     stored: tuple[tuple[int, int], ...] = ()
+    formats: tuple[tuple[str, str], ...] = ()
 
     def avoid(self, kernel: Kernel, bits: int) -> Selection:
         return replace(self, avoided=self.avoided | {(kernel, bits)})
@@ -165,6 +168,11 @@ class Selection:
     def store(self, bits: int, wider: int) -> Selection:
         others = dict(self.stored) | {bits: wider}
         return replace(self, stored=tuple(sorted(others.items())))
+
+    def write(self, node: str, kind: str) -> Selection:
+        """With the weights of a layer in a format."""
+        others = dict(self.formats) | {node: kind}
+        return replace(self, formats=tuple(sorted(others.items())))
 
     def width(self, bits: int) -> int:
         """The stored width of weights of `bits` bits."""
@@ -205,6 +213,29 @@ def _two_windows_bytes(layer: Layer) -> int:
 def _tap_bytes(layer: Layer) -> int:
     """The weights of four channels, unpacked to int8."""
     return 4 * padded_k(layer.k, layer.bits)
+
+
+#: Pixels whose sums a kernel of records keeps: it decodes weights once for so many, if there are rows enough.
+BAND_PIXELS = 256
+
+
+def band_rows(layer: Layer) -> int:
+    """Output rows of a band of a kernel of records: bands of equal size, if they come out even."""
+    most = max(BAND_PIXELS // layer.out_w, 1)
+    bands = -(-layer.out_h // most)
+    return -(-layer.out_h // bands)
+
+
+def _band_bytes(layer: Layer) -> int:
+    """A sum for every pixel of a band."""
+    return 4 * band_rows(layer) * layer.out_w
+
+
+def _in_bytes(layer: Layer) -> bool:
+    """Whether the smaller numbers of dnnc_sparse_t hold the layer's."""
+    padding = (layer.pad_top, layer.pad_left)
+    steps = (layer.stride_h, layer.stride_w, layer.dilation_h, layer.dilation_w)
+    return "s4" not in layer.elements and max(layer.kernel_h, layer.kernel_w, *steps, *padding) < 256
 
 
 def _narrow(layer: Layer) -> bool:
@@ -255,6 +286,16 @@ GENERIC: tuple[Kernel, ...] = (
     *_linear("conv", _window_bytes, walk.conv_by_pixel),
     *_linear("depthwise", _tap_bytes, walk.depthwise_by_pixel, order="natural"),
     *_linear("dense", _nothing, walk.dense_by_four),
+    Kernel(
+        "sparse",
+        "generic",
+        "generic/sparse.c",
+        "dnnc_sparse_t",
+        "delta",
+        matches=_in_bytes,
+        scratch=_band_bytes,
+        walk=walk.sparse_by_band,
+    ),
     Kernel("add", "generic", "generic/add.c", "dnnc_add_t", walk=walk.binary),
     Kernel("mul", "generic", "generic/mul.c", "dnnc_mul_t", walk=walk.binary),
     Kernel("pointwise", "generic", "generic/pointwise.c", "dnnc_pointwise_t", walk=walk.element_wise, matches=_narrow),

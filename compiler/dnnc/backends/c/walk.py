@@ -233,6 +233,19 @@ def depthwise_by_line(f: Fields, widths: Sequence[int]) -> Walk | None:
     return walk and replace(walk, pixel=f["in_w"] * f["in_stride"] * widths[0])
 
 
+def sparse_by_band(f: Fields, widths: Sequence[int]) -> Walk:
+    """generic/sparse.c: a band of rows after another; in it channel by channel, each after all that its group reads."""
+    shape = f["out_h"], f["out_w"]
+    channels, groups = f["groups"] * f["out_c"], np.arange(f["groups"], dtype=np.int64)
+    first = _first_pixel(f).reshape(shape).min(axis=1)
+    starts = np.arange(0, shape[0], f["rows"])
+    reads = np.minimum.reduceat(first, starts)[:, None] * f["groups"] * f["in_c"]
+    reads = reads + np.repeat(groups * f["in_c"], f["out_c"])
+    last = np.append(starts[1:], shape[0]) * shape[1] - 1
+    writes = last[:, None] * channels + np.arange(1, channels + 1, dtype=np.int64)
+    return Walk((_bytes(reads.ravel(), widths[0]),), writes.ravel() * widths[1])
+
+
 def maxpool(f: Fields, widths: Sequence[int]) -> Walk:
     """generic/maxpool.c: a pixel is set to the lowest code, then its window is read."""
     window = f["window"]

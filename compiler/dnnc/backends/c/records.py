@@ -1,0 +1,111 @@
+"""Sparse weights as records of few bits: a weight, and how many zeros follow it.
+
+The weights of a layer are one run [O * K] in the order of the kernel's loops: output channel, kernel row, kernel
+column, input channel of the group. A record of `bits` = gap_bits + value_bits bits is the weight above the number of
+zeros that follow. Where that number does not fit, a record of weight 0 stands at the first zero that is left: it skips
+(number + 1) * 2**gap_bits places. The first half-word is the place of the first record; the last gap reaches the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: The widest record: kernels read one from two half-words.
+MAX_BITS = 17
+_FIRST = 2**16 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """words uint16 [n]: the place of the first record; the records, the lowest bit first; and a half-word more, which
+    kernels read and do not use.
+    """
+
+    words: NDArray[np.uint16]
+    count: int
+    gap_bits: int
+    value_bits: int
+
+    @property
+    def bits(self) -> int:
+        return self.gap_bits + self.value_bits
+
+
+def pack_records(weight: NDArray[Any]) -> Records:
+    """Codes int8 of any shape, in order, at the width of gaps that makes the fewest bytes; the narrowest of these."""
+    flat = np.asarray(weight, np.int64).ravel()
+    value_bits = _value_bits(flat)
+    sizes = {g: _count(flat, g) * (g + value_bits) for g in range(1, MAX_BITS - value_bits + 1)}
+    gap_bits = min(sizes, key=lambda g: -(-sizes[g] // 16))
+    first, values, numbers = _records(flat, gap_bits)
+    bits = gap_bits + value_bits
+    fields = (values & ((1 << value_bits) - 1)) << gap_bits | numbers
+    stream = (fields[:, None] >> np.arange(bits) & 1).astype(np.uint8).ravel()
+    halves = np.packbits(stream, bitorder="little").tobytes()
+    words = np.frombuffer(halves + b"\0" * (len(halves) % 2), "<u2")
+    return Records(np.concatenate([[first], words, [0]]).astype(np.uint16), len(values), gap_bits, value_bits)
+
+
+def unpack_records(records: Records, size: int) -> NDArray[np.int64]:
+    """Inverse of pack_records: the codes [size], read as the kernel reads them."""
+    found = np.zeros(size, np.int64)
+    place, bits, gap_bits = int(records.words[0]), records.bits, records.gap_bits
+    at = 16
+    while place < size:
+        halves = int(records.words[at >> 4]) | int(records.words[(at >> 4) + 1]) << 16
+        record = halves >> (at & 15) & ((1 << bits) - 1)
+        number, value = record & ((1 << gap_bits) - 1), record >> gap_bits
+        value -= value >> (records.value_bits - 1) << records.value_bits
+        found[place] = value
+        place += number + 1 if value else (number + 1) << gap_bits
+        at += bits
+    return found
+
+
+def _value_bits(values: NDArray[np.int64]) -> int:
+    """Bits of the widest value in two's complement."""
+    reach = int(np.maximum(values, ~values).max(initial=0))
+    return reach.bit_length() + 1
+
+
+def _distances(flat: NDArray[np.int64], gap_bits: int) -> tuple[NDArray[np.int64], int, NDArray[np.int64]]:
+    """The places of the weights that are not 0; the first place; how far it is from there (if that is not the first
+    weight) and from every weight to the next one, or to the end.
+    """
+    places = np.flatnonzero(flat)
+    distance = np.diff(np.append(places, len(flat)))
+    start = int(places[0]) if len(places) else len(flat)
+    far = max(-(-(start - _FIRST) // (1 << gap_bits)), 0) << gap_bits
+    return places, start - far, np.concatenate([[far], distance])
+
+
+def _skips(distances: NDArray[np.int64], gap_bits: int) -> NDArray[np.int64]:
+    """How many times 2**gap_bits places are skipped after each weight, the first entry being before the first one."""
+    own = np.concatenate([[0], (distances[1:] - 1) % (1 << gap_bits) + 1])
+    skips: NDArray[np.int64] = (distances - own) >> gap_bits
+    return skips
+
+
+def _count(flat: NDArray[np.int64], gap_bits: int) -> int:
+    places, _, distances = _distances(flat, gap_bits)
+    return len(places) + int((-(-_skips(distances, gap_bits) // (1 << gap_bits))).sum())
+
+
+def _records(flat: NDArray[np.int64], gap_bits: int) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+    """The first place, and (value, number) of every record."""
+    places, first, distances = _distances(flat, gap_bits)
+    skips, span = _skips(distances, gap_bits).tolist(), 1 << gap_bits
+    values: list[int] = []
+    numbers: list[int] = []
+    for weight, distance, skip in zip([0, *flat[places].tolist()], distances.tolist(), skips, strict=True):
+        if weight:
+            values.append(weight)
+            numbers.append((distance - 1) % span)
+        for done in range(0, skip, span):
+            values.append(0)
+            numbers.append(min(skip - done, span) - 1)
+    return first, np.array(values, np.int64), np.array(numbers, np.int64)
