@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from digits import RELU, Net, trained
 from dnnc.compress import METHODS, entropy, parse_method
@@ -14,7 +15,7 @@ from dnnc.compress.activation_samples import statistics_samples, views
 from dnnc.compress.budget import accuracy, weight_count
 from dnnc.compress.channel_order import by_share, channel_order, id_count, per_group, read, written
 from dnnc.compress.channel_scores import channel_scores, without_redundancy
-from dnnc.compress.feed import ArrayFeed
+from dnnc.compress.feed import ArrayFeed, Batch
 from dnnc.compress.importance import magnitude
 from dnnc.compress.method import Setting
 from dnnc.compress.mutual_information import MutualInformation
@@ -27,6 +28,7 @@ from dnnc.ops.elementwise import Add
 from dnnc.ops.movement import Reshape
 from dnnc.ops.pool import MaxPool2D, ReduceMean
 from dnnc.quantise.dataset import Dataset
+from dnnc.quantise.threads import one_thread
 
 quick = pytest.mark.quick
 M7 = load_target("cortex-m7")
@@ -211,14 +213,24 @@ def test_noise_goes_before_what_tells_classes_apart() -> None:
 def test_statistics_come_from_the_training_data_where_the_sample_is_small() -> None:
     data = Dataset({"x": np.zeros((100, 3), np.float32)})
     where = replace(setting(data), sample=data.first(10))
-    assert len(statistics_samples(where, 60)) == 60
-    assert len(statistics_samples(where, 5)) == 5
-    assert len(statistics_samples(where, 500)) == 100
+    assert len(statistics_samples(where, 60, labelled=False)) == 60
+    assert len(statistics_samples(where, 5, labelled=False)) == 5
+    assert len(statistics_samples(where, 500, labelled=False)) == 100
+
+    def mixed(batch: Batch, generator: torch.Generator) -> Batch:
+        return Batch(batch.inputs, torch.full((len(batch), 3), 1 / 3))
+
+    # Labels that are no classes any more: the sample has them still.
+    labelled = replace(data, labels=np.zeros(100, np.int64))
+    where = replace(setting(labelled), train=ArrayFeed(labelled, mixed), sample=labelled.first(10))
+    assert len(statistics_samples(where, 60, labelled=True)) == 10
+    assert len(statistics_samples(where, 60, labelled=False)) == 60
 
 
 # --- the method ---
 
 
+@one_thread()
 def test_every_score_removes_channels_and_equals_its_mask() -> None:
     graph, where, _ = digits_setting()
     where = setting(where.sample.spread(200), where.labelled("test").spread(50))
@@ -227,7 +239,7 @@ def test_every_score_removes_channels_and_equals_its_mask() -> None:
     for kind in (
         "weighted-mi", "class-weighted-mi", "cell-weighted-mi", "mi", "entropy", "output-l1", "input-l1", "random",
     ):  # fmt: skip
-        found = MutualInformation(score=kind, keep=0.5).apply(graph, where).graph
+        found = MutualInformation(score=kind, keep=0.5, recalibrate=False).apply(graph, where).graph
         assert [len(found.by_name[n].params["weight"]) for n in ("c1", "c2", "fc")] == [8, 12, 10]
         gone = by_share(cmap, channel_scores(graph, cmap, kind, where, 10000, 32), 0.5)
         expected = evaluate_batches(mask(graph, gone), x)
@@ -235,6 +247,7 @@ def test_every_score_removes_channels_and_equals_its_mask() -> None:
             np.testing.assert_allclose(value, expected[name], rtol=1e-3, atol=1e-5)
 
 
+@one_thread()
 def test_budgets_are_met_and_information_beats_chance() -> None:
     graph, where, _ = digits_setting()
     for ranking in ("layer", "global"):
@@ -252,6 +265,15 @@ def test_budgets_are_met_and_information_beats_chance() -> None:
         for score in ("weighted-mi", "random")
     }  # fmt: skip
     assert halved["weighted-mi"] > halved["random"]
+
+
+def test_recalibration_puts_statistics_right() -> None:
+    graph, where, _ = digits_setting()
+    held_out = where.labelled("test")
+    left = [
+        MutualInformation(score="input-l1", keep=0.7, recalibrate=r).apply(graph, where).graph for r in (False, True)
+    ]
+    assert accuracy(left[1], held_out) > accuracy(left[0], held_out)
 
 
 @quick

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dnnc.compress.feed import ArrayFeed, LoaderFeed
+from dnnc.compress.feed import Batch
 from dnnc.compress.method import Setting
 from dnnc.compress.surgery import ChannelMap
 from dnnc.evaluate import evaluate_batches
@@ -35,18 +35,23 @@ class View:
     energy: NDArray[np.float64] | None = None
 
 
-def statistics_samples(setting: Setting, count: int) -> Dataset:
-    """Up to `count` samples to take statistics of, without augmentation: of the training data, where `setting.sample`
-    has too few.
+def statistics_samples(setting: Setting, count: int, labelled: bool) -> Dataset:
+    """Up to `count` samples to take statistics of: of `setting.sample`, or as they are trained on where that has too
+    few (and labels remain classes, where they are needed).
     """
-    feed = setting.train
-    if len(setting.sample) >= count:
+    if len(setting.sample) >= count or len(setting.train) <= len(setting.sample):
         return setting.sample.spread(count)
-    if isinstance(feed, ArrayFeed) and len(feed.dataset) > len(setting.sample):
-        return feed.dataset.spread(count)
-    if isinstance(feed, LoaderFeed) and len(feed) > len(setting.sample):
-        return feed.collect(count)
-    return setting.sample
+    parts: list[Batch] = []
+    for batch in setting.train.batches(_BATCH, torch.Generator().manual_seed(setting.seed)):
+        parts.append(batch)
+        if sum(len(b) for b in parts) >= count:
+            break
+    labels = [b.labels for b in parts if b.labels is not None and b.labels.dim() == 1]
+    if labelled and len(labels) < len(parts):
+        return setting.sample
+    inputs = {name: torch.cat([b.inputs[name] for b in parts])[:count].numpy() for name in setting.sample.inputs}
+    classes = torch.cat(labels)[:count].numpy().astype(np.int64) if len(labels) == len(parts) else None
+    return Dataset(inputs, classes)
 
 
 @one_thread()

@@ -50,7 +50,7 @@ def channel_scores(
     of_readers = read(graph, cmap, magnitude(graph))
     if kind == "output-l1":
         return of_readers
-    dataset = statistics_samples(setting, samples)
+    dataset = statistics_samples(setting, samples, labelled=kind in LABELLED)
     if kind in LABELLED and dataset.labels is None:
         raise OptionError(
             f"score '{kind}' needs labels: give data with 'y', or take score=entropy, output-l1 or input-l1"
@@ -102,7 +102,7 @@ def without_redundancy(
     the group's largest, less `weight` times what it shares on average with those chosen before, as a part of its
     entropy (Peng et al., "Feature selection based on mutual information: mRMR", TPAMI 2005).
     """
-    dataset = statistics_samples(setting, samples)
+    dataset = statistics_samples(setting, samples, labelled=False)
     ranks = np.zeros_like(scores)
     seen = {int(i): (view, place) for view in views(graph, cmap, dataset, setting) for place, i in enumerate(view.ids)}
     for done, group in enumerate(cmap.groups):

@@ -6,15 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from dnnc.compress.budget import Budget, accuracy, solve, weight_count
-from dnnc.compress.channel_order import Ranking, by_share, channel_order, per_group
+from dnnc.compress.channel_order import Ids, Ranking, by_share, channel_order, per_group
 from dnnc.compress.channel_scores import ChannelKind, channel_scores, without_redundancy
 from dnnc.compress.method import Compressed, Method, Setting
-from dnnc.compress.surgery import channel_map, remove
+from dnnc.compress.recalibrate import recalibrate
+from dnnc.compress.surgery import ChannelMap, channel_map, remove
 from dnnc.errors import OptionError
 from dnnc.ir.graph import Graph
+from dnnc.quantise.bytes import linear_nodes
 
 _DROP, _PARAMS = 0.5, 0.5
+#: Samples that statistics are put right on.
+_SAMPLE = 512
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,8 @@ class MutualInformation(Method):
     class-weighted-mi, cell-weighted-mi, and, which need no labels, entropy, output-l1, input-l1, random. ranking: in
     every group of channels the same share goes, or one ranking of all, in which scores count as parts of their group's
     largest and every group keeps the share `floor`. redundancy: how much a channel loses by what it shares with better
-    ones (0..1 or so; ranking=layer). samples, bins: of the estimates.
+    ones (0..1 or so; ranking=layer). samples, bins: of the estimates. recalibrate: whether what stays gets the means
+    and deviations back that it had (see dnnc.compress.recalibrate).
 
     keep: share of channels that every group keeps; params, macs: fractions of the network's that may be left;
     flash_bytes and cycles on the target; max_drop: points of accuracy on held-out samples. Default: max_drop=0.5,
@@ -45,6 +52,7 @@ class MutualInformation(Method):
     redundancy: float = 0.0
     samples: int = 10000
     bins: int = 32
+    recalibrate: bool = True
 
     def __post_init__(self) -> None:
         what = f"compression method '{self.name}'"
@@ -74,13 +82,13 @@ class MutualInformation(Method):
         if self.redundancy:
             scores = without_redundancy(graph, cmap, scores, self.redundancy, setting, self.samples)
         if self.keep is not None:
-            found = remove(graph, by_share(cmap, scores, self.keep))
+            found = self.without(graph, cmap, by_share(cmap, scores, self.keep), setting)
             missed = self._dropped(graph, found, setting)
         else:
             if self.ranking == "global":
                 scores = per_group(cmap, scores)
             ranked = channel_order(cmap, scores, self.ranking, self.floor if self.ranking == "global" else 0.0)
-            make: Callable[[float], Graph] = lambda strength: remove(graph, ranked.gone(strength))  # noqa: E731
+            make: Callable[[float], Graph] = lambda s: self.without(graph, cmap, ranked.gone(s), setting)  # noqa: E731
             budget = self._budget()
             if budget == Budget():
                 labelled = setting.held_out is not None and setting.held_out.labels is not None
@@ -92,6 +100,14 @@ class MutualInformation(Method):
             f"mutual-information: {weight_count(found):,} of {weight_count(graph):,} parameters are left",
         )
         return Compressed(found, notes, missed)
+
+    def without(self, graph: Graph, cmap: ChannelMap, gone: Ids, setting: Setting) -> Graph:
+        """The graph without those channels, and with statistics put right where they are to be."""
+        found = remove(graph, gone)
+        if not self.recalibrate or not len(gone):
+            return found
+        kept = {n.name: np.flatnonzero(~np.isin(cmap.of[n.name], gone)) for n in linear_nodes(graph.nodes)}
+        return recalibrate(found, graph, setting.sample.spread(_SAMPLE), kept)
 
     def _dropped(self, graph: Graph, found: Graph, setting: Setting) -> str | None:
         if self.max_drop is None:

@@ -34,17 +34,17 @@ class Fisher(Policy):
     network whose outputs on the calibration samples move no further than 2 % of probability (classifiers) or 1 % of
     variance (others) beyond what 8 bits cost.
 
-    group: whether a layer or every output channel has a width. error: whether a width's loss is the Fisher times the
-    squared error of the channel's output (see `menu.output_loss`), or of the single weights. activations: bits of all
-    activations; activation_average instead lets the Fisher choose among the target's widths, for that many bits of an
-    element on average.
+    group: whether a layer or every output channel has a width (single weights: see parameter_groups.py). error: whether
+    a width's loss is the Fisher times the squared error of the channel's output (see `menu.output_loss`), or of the
+    single weights. activations: bits of all activations; activation_average instead lets the Fisher choose among the
+    target's widths, for that many bits of an element on average.
     """
 
     name: ClassVar[str] = "fisher"
     average: float | None = None
     flash_bytes: int | None = None
     max_drop: float | None = None
-    group: Literal["layer", "channel"] = "layer"
+    group: Literal["layer", "channel", "parameter"] = "layer"
     error: Literal["output", "weight"] = "output"
     activations: int = 8
     activation_average: float | None = None
@@ -54,6 +54,11 @@ class Fisher(Policy):
         return self.flash_bytes
 
     def __post_init__(self) -> None:
+        if self.group == "parameter":
+            raise OptionError(
+                "bit policy 'fisher': group=parameter gives single weights widths of their own, and no kernel reads "
+                "the map that this needs; allowed: layer, channel"
+            )
         budgets = [k for k in ("average", "flash_bytes", "max_drop") if getattr(self, k) is not None]
         if len(budgets) > 1:
             raise OptionError(f"bit policy 'fisher' takes one budget, found {' and '.join(budgets)}")
