@@ -70,7 +70,9 @@ def recalibrate(graph: Graph, reference: Graph, sample: Dataset, kept: Mapping[s
             weight, bias = (np.asarray(node.params[k], np.float64) for k in ("weight", "bias"))
             scaled: Array = weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))
             new = {"weight": scaled.astype(np.float32), "bias": (bias * factor + shift).astype(np.float32)}
-            node = replace(node, params={k: v for k, v in node.params.items() if k != "weight_scale"} | new)
+            node = replace(
+                node, params={k: v for k, v in node.params.items() if k not in ("weight_scale", "weight_bits")} | new
+            )
         nodes.append(node)
     return graph.with_nodes(nodes).verify()
 

@@ -75,6 +75,10 @@ class Hooks:
     of the layer's output in front of its clamp. progress: 0 at the start of training, towards 1 at its end.
     """
 
+    def __str__(self) -> str:
+        """What, besides graph and recipe, makes a training another one: a checkpoint of it is not continued."""
+        return type(self).__name__
+
     def begin(self, snapshot: Callable[[], Graph]) -> None:
         """Called once before the first step. snapshot(): the network as it stands, normalisation folded in."""
 

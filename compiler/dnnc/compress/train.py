@@ -85,7 +85,7 @@ class _Training:
         self.average: list[torch.Tensor] | None = None
         self.steps, self.epoch, self.factor, self.stopped = 0, 0, 1.0, False
         self.bf16 = recipe.autocast and self.objective.classifier and _fast_bf16(device, graph)
-        names = [type(h).__name__ for h in self.hooks]
+        names = [str(h) for h in self.hooks]
         self.digest = stored.digest([graph, teacher or graph], recipe, seed, keep_zeros, names, len(feed))
 
     def run(self, path: Path | None) -> Graph:

@@ -24,7 +24,7 @@ from dnnc.quantise.bytes import is_linear
 #: Parameters that are learned.
 LEARNED = ("weight", "bias", "slope")
 #: What quantisation takes from a model and training makes untrue.
-_STALE = ("bn_mean", "bn_std", "weight_scale")
+_STALE = ("bn_mean", "bn_std", "weight_scale", "weight_bits")
 #: Values a channel must have in a batch for statistics of that batch to mean anything.
 _MIN_ROWS = 16
 #: Share of a layer's mean variance that is added to the variance of each channel.

@@ -6,13 +6,14 @@ The result answers, for any width, which quantisation of a value and which codes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dnnc import fixed
 from dnnc.cost.target import Target
 from dnnc.errors import DataError, ModelError
 from dnnc.evaluate import evaluate, parameters
@@ -98,25 +99,42 @@ class Calibration:
         return choose_quant(np.concatenate([s.kept for s in samples]), lo, hi, bits, self.power_of_two)
 
     def weights(self, node: Node, widths: Sequence[int]) -> dict[int, WeightCodes]:
-        """The codes of a linear node's weights at each of `widths`; at 8 bits those that a QDQ model prescribes."""
+        """The codes of a linear node's weights at each of `widths`: the prescribed ones where these fit."""
         missing = [b for b in widths if (node.name, b) not in self._codes]
+        fixed_codes = self.prescribed(node) if missing else None
+        if fixed_codes is not None:
+            for b in [b for b in missing if np.all(fixed_codes.bits <= b)]:
+                self._codes[node.name, b] = replace(fixed_codes, bits=np.full_like(fixed_codes.bits, b))
+                missing.remove(b)
         if missing:
             found = quantise_weights(node.params["weight"], missing, self.moments.get(node.name), self.power_of_two)
-            prescribed = self._prescribed(node)
-            if prescribed is not None and 8 in found:
-                found[8] = prescribed
             self._codes.update(((node.name, b), codes) for b, codes in found.items())
         return {b: self._codes[node.name, b] for b in widths}
 
-    def _prescribed(self, node: Node) -> WeightCodes | None:
-        if "weight_scale" not in node.params or self.power_of_two:
+    def prescribed(self, node: Node) -> WeightCodes | None:
+        """The codes that a linear node's params prescribe: scales `weight_scale` [O] of a QDQ model (8 bits) or of
+        training, which adds its widths `weight_bits` [O]. None where there are none, or where a target that only shifts
+        cannot have these scales.
+        """
+        if "weight_scale" not in node.params:
             return None
         weight = np.asarray(node.params["weight"], np.float64)
         scale = np.asarray(node.params["weight_scale"], np.float64)
+        if self.power_of_two and not is_power_of_two(scale):
+            return None
+        bits = np.asarray(node.params.get("weight_bits", np.full(len(weight), 8)), np.uint8)
         codes = np.floor(weight / scale.reshape(-1, *(1,) * (weight.ndim - 1)) + 0.5)
-        if codes.size and (codes.min() < -128 or codes.max() > 127):
-            raise ModelError(f"layer '{node.name}': its prescribed weight scales do not give codes of 8 bits")
-        return WeightCodes(codes.astype(np.int8), scale, np.full(len(weight), 8, np.uint8), prescribed=True)
+        lowest, highest = (np.array(ends) for ends in zip(*map(fixed.weight_range, bits.tolist()), strict=True))
+        rows = codes.reshape(len(codes), -1)
+        if rows.size and (np.any(rows.min(axis=1) < lowest) or np.any(rows.max(axis=1) > highest)):
+            widths = " or ".join(map(str, sorted(set(bits.tolist()))))
+            raise ModelError(f"layer '{node.name}': its prescribed weight scales do not give codes of {widths} bits")
+        return WeightCodes(codes.astype(np.int8), scale, bits, prescribed=True)
+
+
+def is_power_of_two(scale: NDArray[np.float64]) -> bool:
+    """Whether a target that only shifts can have all of these scales."""
+    return bool(np.all(np.frexp(scale)[0] == 0.5))
 
 
 @one_thread()
@@ -134,7 +152,8 @@ def calibrate(
     ties = tie(graph, keep_prescribed=not power_of_two)
     notes: tuple[str, ...] = ()
     if power_of_two and (
-        any("weight_scale" in n.params for n in graph.nodes) or any(t.quant for t in graph.types.values())
+        any("weight_scale" in n.params and not is_power_of_two(n.params["weight_scale"]) for n in graph.nodes)
+        or any(t.quant for t in graph.types.values())
     ):
         notes = (f"target '{target.name}' only shifts: the model's own scales were replaced by powers of two",)
     if len(dataset) > CALIBRATION_SAMPLES:

@@ -59,8 +59,11 @@ def quantise(graph: Graph, calibration: Calibration, allocation: Allocation, tar
 
 
 def select_codes(node: Node, calibration: Calibration, allocation: Allocation) -> WeightCodes:
-    """The rows of each width that the allocation asks for. At 8 bits throughout, a QDQ model's own codes stay."""
+    """The rows of each width that the allocation asks for; prescribed codes stay where these widths hold them."""
     bits = np.asarray(allocation.weight_bits[node.name], np.uint8)
+    prescribed = calibration.prescribed(node)
+    if prescribed is not None and np.all(prescribed.bits <= bits):
+        return replace(prescribed, bits=bits)
     found = calibration.weights(node, sorted({int(b) for b in bits}))
     if len(found) == 1:
         return next(iter(found.values()))
