@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from cases import Case, Maker, all_cases, case_graph
 from dnnc.backends.c import lower
-from dnnc.backends.c.records import MAX_BITS, pack_records, unpack_records
 from dnnc.backends.c.table import IN_ORDER
 from dnnc.cost.loader import load_target
 from dnnc.ir.graph import Graph
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
+from dnnc.quantise.bytes import linear_bytes
+from dnnc.records import MAX_BITS, pack_records, unpack_records
 from dnnc.simulate import simulate
 from host_program import Network, run_on_host
 
@@ -95,3 +96,19 @@ def test_a_selection_says_the_format() -> None:
     assert "sparse_delta" in lower(graph, M7).steps[0].kernel
     dense = lower(graph, M7, IN_ORDER.write(node, "delta").write(node, "dense")).steps[0]
     assert "sparse" not in dense.kernel and len(dense.calls) == 2
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("target", ["host", "cortex-m7", "cortex-m0plus"])
+@pytest.mark.parametrize("density", [0.02, 0.1, 0.2, 0.4, 0.6])
+def test_bytes_are_at_least_those_of_the_layer(target: str, density: float) -> None:
+    """What flash budgets count on, of a float layer, against its step."""
+    hardware = load_target(target)
+    for kind in ("dense", "conv", "groups"):
+        graph = one_layer(f"{kind}_{int(100 * density)}", density, kind)
+        node, step = graph.nodes[0], lower(graph, hardware).steps[0]
+        counted = linear_bytes(node, np.asarray(node.params["weight_bits"]))
+        if "sparse" in step.kernel or target == "cortex-m7":  # other dense kernels pad more than is counted
+            assert step.weight_bytes + step.table_bytes <= counted
+        if "sparse" in step.kernel and density < 0.1:
+            assert counted < 1.2 * (step.weight_bytes + step.table_bytes) + 4 * len(node.params["bias"])

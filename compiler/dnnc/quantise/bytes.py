@@ -1,7 +1,7 @@
 """How many bytes weights take in flash at each width, as the C back end packs them (tests hold the two together).
 
 Weights lie in tiles of four output channels of one width, in runs of `fixed.PACKINGS` words; the last tile of a group,
-and the last run of a tile, are padded.
+and the last run of a tile, are padded. Of a masked layer they may be records instead (`dnnc.records`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from math import lcm
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from dnnc import fixed
 from dnnc.ir.graph import Graph, Node
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
+from dnnc.records import record_bytes
 
 TILE = 4
 #: Bias and multiplier of one output channel, int32 each; a layer whose tables are of 16 bits takes half of that.
@@ -26,6 +28,17 @@ _MAP_BYTES = 2
 #: The constants of one kernel call: its struct on a 32-bit core, for linear layers and, at most, for others.
 _LINEAR_CALL_BYTES = 64
 _CALL_BYTES = 80
+#: Instructions for a weight of a record, of those for one of a tile, at most (backends/c/formats.py).
+_RECORD_COST = 7.5
+
+
+#: The share of exact zeros from which on a layer's zeros are meant.
+MASKED_SHARE = 0.3
+
+
+def is_masked(weight: NDArray[Any]) -> bool:
+    """Whether the zeros of a layer's weights are meant: at least MASKED_SHARE of them are exactly 0."""
+    return bool(weight.size and np.count_nonzero(weight == 0) >= MASKED_SHARE * weight.size)
 
 
 def is_linear(node: Node) -> bool:
@@ -54,7 +67,8 @@ def weight_bytes(node: Node, bits: NDArray[np.uint8]) -> int:
     k = weight[0].size
     groups = groups_of(node)
     total = 0
-    for group in np.asarray(bits).reshape(groups, -1):
+    bits = np.maximum(bits, 2) if is_masked(weight) else np.asarray(bits)
+    for group in bits.reshape(groups, -1):
         widths = Counter(8 if b == 7 else int(b) for b in group)
         total += sum(-(-channels // TILE) * tile_bytes(k, width) for width, channels in widths.items())
     return total
@@ -67,16 +81,23 @@ def channel_bytes(node: Node, bits: int) -> int:
 
 def linear_bytes(node: Node, bits: NDArray[np.uint8]) -> int:
     """`weight_bytes`, and the biases, multipliers, channel maps and call parameters that go with them: a layer of
-    several widths is one call a width (and group).
+    several widths is one call a width (and group). A masked layer has records where every target would have them.
     """
     stored = np.where(np.asarray(bits) == 7, 8, bits)
+    dense, weight = weight_bytes(node, bits), node.params["weight"]
+    density = np.count_nonzero(weight) / max(weight.size, 1)
+    if is_masked(weight):
+        stored = np.maximum(stored, 2)
+        records = record_bytes(weight, int(stored.max()))
+        if records * density * _RECORD_COST < dense and records < dense:
+            return records + len(stored) * _CHANNEL_BYTES + _LINEAR_CALL_BYTES
     groups = stored.reshape(groups_of(node), -1)
     mixed = len(np.unique(stored)) > 1
     segments = [Counter(g.tolist()) for g in groups] if mixed else [Counter([0] * groups.shape[1])] * len(groups)
     padded = sum(-(-channels // TILE) * TILE for widths in segments for channels in widths.values())
     calls = sum(len(widths) for widths in segments) if mixed else 1
     maps = _MAP_BYTES * len(stored) if mixed else 0
-    return weight_bytes(node, bits) + padded * _CHANNEL_BYTES + calls * _LINEAR_CALL_BYTES + maps
+    return dense + padded * _CHANNEL_BYTES + calls * _LINEAR_CALL_BYTES + maps
 
 
 def other_bytes(graph: Graph, activation_bits: int = 8) -> int:

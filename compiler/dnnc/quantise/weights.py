@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from dnnc import fixed
+from dnnc.quantise.bytes import is_masked
 from dnnc.quantise.moments import DAMPING, Moments
 
 Array = NDArray[Any]
@@ -27,18 +28,11 @@ Array = NDArray[Any]
 _FACTORS = {1: (0.1, 1.0, 46), 2: (0.2, 1.2, 51), 3: (0.3, 1.15, 35), 4: (0.4, 1.1, 29)}
 _FACTORS_WIDE = (0.6, 1.05, 19)
 _BLOCK = 64
-#: The share of exact zeros from which on a layer's zeros are meant.
-MASKED_SHARE = 0.3
 #: Up to so many weights that are not zero, a masked channel is rounded in the metric of their inputs alone; beyond that
 #: the inverse would take too long for each channel, and what errors add to zeros is handed on when their turn comes.
 _OWN_METRIC = 512
 #: Elements of all channels' metrics that are held at a time.
 _METRIC_ELEMENTS = 2**23
-
-
-def is_masked(weight: Array) -> bool:
-    """Whether the zeros of a layer's weights are meant: at least MASKED_SHARE of them are exactly 0."""
-    return bool(weight.size and np.count_nonzero(weight == 0) >= MASKED_SHARE * weight.size)
 
 
 @dataclass(frozen=True, eq=False)

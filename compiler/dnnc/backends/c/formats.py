@@ -1,8 +1,8 @@
 """In which format the weights of a linear layer are stored: all of them, or only those that are not zero.
 
-The rule: the format with the least product of flash bytes (weights, tables, struct) and instructions, as far as
-`_INSTRUCTIONS` foresees them. So a format may cost twice the instructions where it takes half the flash. --optimise
-speed and size (optimise.py) measure both instead.
+The rule: what takes the fewest bytes, unless the share of bytes that it saves is less than what it costs in
+instructions, as far as `_INSTRUCTIONS` foresees them. (So a layer of a quarter of the bytes may take four times the
+instructions.) --optimise speed and size (optimise.py) measure both instead. quantise/bytes.py counts on this rule.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def lower_linear(context: Context, node: Node) -> Step:
             step = _tried(lowering, context, node, layer)
             made |= {name: step} if step is not None else {}
     if chosen not in made:
-        chosen = min(made, key=lambda name: _flash(made[name]) * _instructions(made, name, layer, density(node)))
+        chosen = _by_rule(made, layer, density(node))
     others = tuple(name for name in made if name != chosen)
     return replace(made[chosen], formats=(chosen, *others))
 
@@ -60,13 +60,9 @@ def density(node: Node) -> float:
     return float(np.count_nonzero(weight) / max(weight.size, 1))
 
 
-def _instructions(made: Mapping[str, Step], name: str, layer: Layer, density: float) -> float:
-    """Foreseen, of a weight of the dense layer."""
-    if name == "delta":
-        return _RECORD * density
-    dense = _INSTRUCTIONS[made["dense"].calls[0].kernel.kernel.family]
-    return dense * (_DEPTHWISE if layer.op == "depthwise" else 1.0)
-
-
-def _flash(step: Step) -> int:
-    return step.weight_bytes + step.table_bytes
+def _by_rule(made: Mapping[str, Step], layer: Layer, density: float) -> str:
+    dense = made["dense"]
+    instructions = _INSTRUCTIONS[dense.calls[0].kernel.kernel.family] * (_DEPTHWISE if layer.op == "depthwise" else 1.0)
+    costs = {name: step.weight_bytes * _RECORD * density for name, step in made.items()}
+    costs["dense"] = dense.weight_bytes * instructions
+    return min((name for name in made if made[name].weight_bytes <= dense.weight_bytes), key=lambda name: costs[name])

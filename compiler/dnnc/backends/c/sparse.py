@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from dnnc.backends.c.context import Context
 from dnnc.backends.c.program import Array, Call, Operand, Step, Value
-from dnnc.backends.c.records import pack_records
 from dnnc.backends.c.structs import STRUCTS
 from dnnc.backends.c.table import Layer, band_rows
 from dnnc.ir.graph import Node
 from dnnc.ops.common import quant_of
 from dnnc.ops.tables import exact_halves
+from dnnc.records import pack_records
 
 
 def sparse_layer(layer: Layer) -> Layer:

@@ -39,15 +39,20 @@ def pack_records(weight: NDArray[Any]) -> Records:
     """Codes int8 of any shape, in order, at the width of gaps that makes the fewest bytes; the narrowest of these."""
     flat = np.asarray(weight, np.int64).ravel()
     value_bits = _value_bits(flat)
-    sizes = {g: _count(flat, g) * (g + value_bits) for g in range(1, MAX_BITS - value_bits + 1)}
-    gap_bits = min(sizes, key=lambda g: -(-sizes[g] // 16))
+    halves = _halves(flat, value_bits)
+    gap_bits = min(halves, key=lambda g: halves[g])
     first, values, numbers = _records(flat, gap_bits)
     bits = gap_bits + value_bits
     fields = (values & ((1 << value_bits) - 1)) << gap_bits | numbers
     stream = (fields[:, None] >> np.arange(bits) & 1).astype(np.uint8).ravel()
-    halves = np.packbits(stream, bitorder="little").tobytes()
-    words = np.frombuffer(halves + b"\0" * (len(halves) % 2), "<u2")
+    data = np.packbits(stream, bitorder="little").tobytes()
+    words = np.frombuffer(data + b"\0" * (len(data) % 2), "<u2")
     return Records(np.concatenate([[first], words, [0]]).astype(np.uint16), len(values), gap_bits, value_bits)
+
+
+def record_bytes(weight: NDArray[Any], value_bits: int) -> int:
+    """Bytes of the records of codes that are 0 where `weight` is, the others having `value_bits` bits or fewer."""
+    return 2 * (2 + min(_halves(np.asarray(weight).ravel(), value_bits).values()))
 
 
 def unpack_records(records: Records, size: int) -> NDArray[np.int64]:
@@ -72,15 +77,13 @@ def _value_bits(values: NDArray[np.int64]) -> int:
     return reach.bit_length() + 1
 
 
-def _distances(flat: NDArray[np.int64], gap_bits: int) -> tuple[NDArray[np.int64], int, NDArray[np.int64]]:
-    """The places of the weights that are not 0; the first place; how far it is from there (if that is not the first
+def _distances(places: NDArray[np.int64], size: int, gap_bits: int) -> tuple[int, NDArray[np.int64]]:
+    """Of weights at `places`: the place of the first record, and how far it is from there (if that is not the first
     weight) and from every weight to the next one, or to the end.
     """
-    places = np.flatnonzero(flat)
-    distance = np.diff(np.append(places, len(flat)))
-    start = int(places[0]) if len(places) else len(flat)
+    start = int(places[0]) if len(places) else size
     far = max(-(-(start - _FIRST) // (1 << gap_bits)), 0) << gap_bits
-    return places, start - far, np.concatenate([[far], distance])
+    return start - far, np.concatenate([[far], np.diff(np.append(places, size))])
 
 
 def _skips(distances: NDArray[np.int64], gap_bits: int) -> NDArray[np.int64]:
@@ -90,14 +93,21 @@ def _skips(distances: NDArray[np.int64], gap_bits: int) -> NDArray[np.int64]:
     return skips
 
 
-def _count(flat: NDArray[np.int64], gap_bits: int) -> int:
-    places, _, distances = _distances(flat, gap_bits)
-    return len(places) + int((-(-_skips(distances, gap_bits) // (1 << gap_bits))).sum())
+def _halves(flat: NDArray[Any], value_bits: int) -> dict[int, int]:
+    """Half-words that the records take, by the bits of gaps."""
+    places = np.flatnonzero(flat)
+    found = {}
+    for gap_bits in range(1, MAX_BITS - value_bits + 1):
+        _, distances = _distances(places, len(flat), gap_bits)
+        count = len(places) + int((-(-_skips(distances, gap_bits) // (1 << gap_bits))).sum())
+        found[gap_bits] = -(-count * (gap_bits + value_bits) // 16)
+    return found
 
 
 def _records(flat: NDArray[np.int64], gap_bits: int) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
     """The first place, and (value, number) of every record."""
-    places, first, distances = _distances(flat, gap_bits)
+    places = np.flatnonzero(flat)
+    first, distances = _distances(places, len(flat), gap_bits)
     skips, span = _skips(distances, gap_bits).tolist(), 1 << gap_bits
     values: list[int] = []
     numbers: list[int] = []
