@@ -10,12 +10,13 @@ from dnnc.compress.lsq import Lsq
 from dnnc.compress.method import Compressed, Method, Setting, Usage
 from dnnc.compress.mutual_information import MutualInformation
 from dnnc.compress.olmp import Olmp
+from dnnc.compress.squeeze import Squeeze
 from dnnc.compress.symog import Symog
 
 __all__ = ["METHODS", "TRAINED_POLICIES", "Compressed", "Method", "Setting", "Usage", "parse_method"]
 
 #: By the name on the command line.
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Fisher, Hfp, MutualInformation, Olmp)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Fisher, Hfp, MutualInformation, Olmp, Squeeze)}
 
 #: Bit policies that train, by the name on the command line.
 TRAINED_POLICIES: dict[str, type[TrainedPolicy]] = {policy.name: policy for policy in (Symog, Lsq)}
