@@ -10,7 +10,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "tools" / "reproduce"
 #: What scripts share, and the training of their networks.
-OTHERS = ("common.py", "images.py", "networks.py", "train_networks.py")
+OTHERS = ("common.py", "images.py", "networks.py", "olmp_authors.py", "train_networks.py")
 SCRIPTS = sorted(p for p in FOLDER.glob("*.py") if p.name not in OTHERS)
 
 
