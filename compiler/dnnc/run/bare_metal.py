@@ -65,7 +65,8 @@ def build_image(
         # -g1: which line each instruction comes from; the code is the same
         flags = (*harness.flags, "-g1", *(("-DDNNC_TRACE",) if trace else ()))
         objects = toolchain.compile_objects(compiler, folder, [*sorted(parts), *models], flags, optimise)
-        elf = toolchain.link_bare_metal(compiler, folder, objects, Path(script).name, keep, optimise)
+        level = "-O2" if optimise in ("-Os", "-Oz") else optimise  # zig takes the symbols out of what it links at -Os
+        elf = toolchain.link_bare_metal(compiler, folder, objects, Path(script).name, keep, level)
     return read_image(elf)
 
 

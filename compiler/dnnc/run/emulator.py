@@ -42,11 +42,12 @@ class Counted:
 
 @dataclass(frozen=True)
 class EmulatorRunner:
-    """Runs on unicorn. The first sample is counted; the others run at full speed."""
+    """Runs on unicorn. The first sample is counted; the others run at full speed. level: of the C compiler."""
 
     artefact: Artefact
     target: Target
     compiler: toolchain.Compiler
+    level: str = "-O2"
     _images: dict[bool, Image] = field(default_factory=dict, repr=False, compare=False)
 
     def run(self, inputs: Mapping[str, Array], trace: bool = False) -> Execution:
@@ -83,7 +84,9 @@ class EmulatorRunner:
     def _image(self, trace: bool) -> Image:
         if trace not in self._images:
             files = c_files(self.artefact.files)
-            self._images[trace] = build_image(files, [self.artefact.name], self.target, self.compiler, trace=trace)
+            self._images[trace] = build_image(
+                files, [self.artefact.name], self.target, self.compiler, trace=trace, optimise=self.level
+            )
         return self._images[trace]
 
     @cached_property
