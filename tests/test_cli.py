@@ -36,7 +36,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert "compile" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["", "compile", "inspect", "run", "verify", "eval", "targets"])
+@pytest.mark.parametrize("command", ["", "compile", "compress", "inspect", "run", "verify", "eval", "targets"])
 def test_help(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "110")
     code, out, err = dnnc(*([command] if command else []), "--help", capsys=capsys)

@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 import dnnc
-from dnnc import cli, driver, resources
+from dnnc import cli, resources, samples
 from dnnc.artefact import Artefact
 from dnnc.run import make_runner
 from dnnc.verify import verify
@@ -87,7 +87,7 @@ def test_accuracy_with_few_and_with_many_samples(folder: Path, monkeypatch: pyte
     few = dnnc.compile(folder / "tiny.onnx", data=(x[:5], y[:5])).manifest
     assert few["accuracy"]["samples"] == 5
     assert any("too few samples" in warning for warning in few["warnings"])
-    monkeypatch.setattr(driver, "HELD_OUT_SAMPLES", 7)
+    monkeypatch.setattr(samples, "HELD_OUT_SAMPLES", 7)
     many = dnnc.compile(folder / "tiny.onnx", data=(x, y)).manifest
     assert many["accuracy"]["samples"] == 7
     assert many["warnings"] == []

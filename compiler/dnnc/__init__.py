@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Artefact", "compile"]
+__all__ = ["Artefact", "compile", "compress_model"]
 
 if TYPE_CHECKING:
     from dnnc.artefact import Artefact
     from dnnc.driver import compile
+    from dnnc.driver import compress as compress_model
 
 
 def __getattr__(name: str) -> Any:
@@ -18,6 +19,10 @@ def __getattr__(name: str) -> Any:
         from dnnc.driver import compile
 
         return compile
+    if name == "compress_model":  # `dnnc.compress` is the package of its methods
+        from dnnc.driver import compress
+
+        return compress
     if name == "Artefact":
         from dnnc.artefact import Artefact
 

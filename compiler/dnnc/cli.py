@@ -44,6 +44,7 @@ def cli(debug: bool) -> None:
 
     \b
       dnnc compile model.onnx --target cortex-m7 --bits fisher --data calib.npz -o build/
+      dnnc compress model.onnx --prune hfp{macs=0.5} --data train.npz -o smaller.onnx
       dnnc verify build/
 
     Exit codes: 0 done, 1 a check failed or a budget is not met, 2 bad input, 3 a fault of dnnc, 130 interrupted.
@@ -64,6 +65,25 @@ _compiler = click.option(
 _own_target = click.option(
     "--target", metavar="FILE", help="The target's file, where it is none of dnnc's own [default: the artefact's]."
 )
+_prune = click.option(
+    "--prune",
+    multiple=True,
+    metavar="SPEC",
+    help="fisher, mutual-information, squeeze{size=4}, hfp{macs=0.5}, olmp{max_drop=0.5}; repeatable, in order.",
+)
+_finetune = click.option(
+    "--finetune", type=click.IntRange(0), default=0, metavar="EPOCHS", help="Train for so long after pruning."
+)
+_held_out = click.option(
+    "--held-out", type=_data_file, help="Samples to measure accuracy on [default: some of --data]."
+)
+_augment = click.option(
+    "--augment", default="none", metavar="LIST", help="Of samples trained on: shift, flip, mixup, noise; as shift,flip."
+)
+_device = click.option("--device", default="cpu", show_default=True, help="What torch trains on: cpu, cuda, mps.")
+_checkpoint = click.option(
+    "--checkpoint", type=_folder, help="Keep the state of training here, to go on after an interruption."
+)
 _shapes = click.option(
     "--input-shape", "input_shapes", multiple=True, metavar="NAME=1,3,32,32", help="Shape of an input; repeatable."
 )
@@ -73,8 +93,19 @@ _shapes = click.option(
 @click.argument("model", type=_data_file)
 @click.option("-o", "--output", type=_folder, help="Folder to write [default: ./<model>-<target>].")
 @click.option("--target", default="cortex-m7", show_default=True, metavar="NAME", help="See `dnnc targets`.")
-@click.option("--bits", metavar="SPEC", help="int8, uniform{weights=4}, fisher{average=4}, ... [default: int8]")
-@click.option("--data", type=_data_file, help="Calibration samples: .npz with x [N, ...] and perhaps y [N], or .npy.")
+@click.option(
+    "--bits",
+    metavar="SPEC",
+    help="int8, uniform{weights=4}, fisher{average=4}, symog{weights=2}, lsq{weights=3} [default: int8]",
+)
+@click.option("--data", type=_data_file, help="Samples: .npz with x [N, ...] and perhaps y [N], or .npy.")
+@_held_out
+@_prune
+@_finetune
+@click.option("--preset", metavar="NAME", help="small, fast or balanced: chooses --prune, --finetune and --bits.")
+@_augment
+@_device
+@_checkpoint
 @_shapes
 @click.option(
     "--optimise",
@@ -89,8 +120,10 @@ _shapes = click.option(
 @_compiler
 @_common
 def compile(
-    model: Path, output: Path | None, target: str, bits: str | None, data: Path | None, input_shapes: tuple[str, ...],
-    optimise: str, name: str | None, seed: int, overwrite: bool, compiler: str, as_json: bool, quiet: bool,
+    model: Path, output: Path | None, target: str, bits: str | None, data: Path | None, held_out: Path | None,
+    prune: tuple[str, ...], finetune: int, preset: str | None, augment: str, device: str, checkpoint: Path | None,
+    input_shapes: tuple[str, ...], optimise: str, name: str | None, seed: int, overwrite: bool, compiler: str,
+    as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Compile MODEL (.onnx or .pt2) and write C, report and test vectors to a folder."""
     shapes = _parse_shapes(input_shapes)
@@ -100,12 +133,13 @@ def compile(
     with _progress(quiet) as tell:
         tell("loading", 0, 0)
         from dnnc.artefact import check_destination
-        from dnnc.driver import compile_with_report
+        from dnnc.driver import Training, compile_with_report
 
         check_destination(folder, overwrite)
         artefact, report = compile_with_report(
-            model, target=target, bits=bits, data=data, input_shapes=shapes, seed=seed, name=name, optimise=optimise,
-            compiler=compiler, progress=tell,
+            model, target=target, bits=bits, data=data, held_out=held_out,
+            training=Training(prune, finetune, preset, augment, device, checkpoint),
+            input_shapes=shapes, seed=seed, name=name, optimise=optimise, compiler=compiler, progress=tell,
         )  # fmt: skip
         artefact.write(folder, overwrite)
     if as_json:
@@ -121,6 +155,64 @@ def compile(
     else:
         for warning in report.warnings:
             click.echo(f"warning: {warning}", err=True)
+
+
+@cli.command(short_help="Prune, squeeze and fine-tune MODEL, and write it as ONNX again.")
+@click.argument("model", type=_data_file)
+@click.option("-o", "--output", type=_data_file, required=True, help="ONNX file to write.")
+@_prune
+@_finetune
+@click.option("--target", default="cortex-m7", show_default=True, metavar="NAME", help="That budgets are measured on.")
+@click.option("--data", type=_data_file, help="Samples to train on: .npz with x [N, ...] and perhaps y [N], or .npy.")
+@_held_out
+@_augment
+@_device
+@_checkpoint
+@_shapes
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@_compiler
+@_common
+def compress(
+    model: Path, output: Path, prune: tuple[str, ...], finetune: int, target: str, data: Path | None,
+    held_out: Path | None, augment: str, device: str, checkpoint: Path | None, input_shapes: tuple[str, ...],
+    seed: int, overwrite: bool, compiler: str, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Prune, squeeze and fine-tune MODEL, and write it as ONNX again.
+
+    Where a budget is missed, the best found is written and the exit code is 1.
+    """
+    shapes = _parse_shapes(input_shapes)
+    if output.suffix != ".onnx":
+        raise OptionError(f"--output expects a file that ends in .onnx, found '{output}'")
+    if output.exists() and not overwrite:
+        raise OptionError(f"'{output}' exists: name another file, or give --overwrite")
+    if not output.parent.is_dir():
+        raise OptionError(f"the folder '{output.parent}' of --output does not exist")
+    with _progress(quiet) as tell:
+        tell("loading", 0, 0)
+        from dnnc.driver import compress as compress_model
+        from dnnc.frontend.onnx.export import save_onnx
+        from dnnc.report.data import compressed
+
+        result = compress_model(
+            model, prune=prune, finetune=finetune, target=target, data=data, held_out=held_out, augment=augment,
+            device=device, checkpoint=checkpoint, input_shapes=shapes, seed=seed, compiler=compiler, progress=tell,
+        )  # fmt: skip
+        save_onnx(result.graph, output)
+    if as_json:
+        from dnnc.report.machine import compressed_values
+
+        _print_json({**compressed_values(compressed(result)), "missed": list(result.missed), "file": str(output)})
+    elif not quiet:
+        from dnnc.report.terminal import print_compressed
+
+        console = _console()
+        print_compressed(compressed(result), console)
+        console.print(f"written to {output}", markup=False, highlight=False)
+    if result.missed:
+        click.echo(f"error: {'; '.join(result.missed)}", err=True)
+        raise SystemExit(1)
 
 
 @cli.command()

@@ -5,55 +5,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dnnc import frontend
+from dnnc import build, frontend
 from dnnc.accuracy import compare, layer_sqnr_db
 from dnnc.artefact import FLOAT_GRAPH, INTEGER_GRAPH, VECTORS, Artefact, Vectors
-from dnnc.backends.c import emit, lower, simplification
-from dnnc.backends.c.banded import rows_are_words, takes_packed
+from dnnc.backends.c import emit, lower
 from dnnc.backends.c.interface import interface
-from dnnc.backends.c.optimise import GOALS, Cost, select
-from dnnc.backends.c.program import Program
+from dnnc.backends.c.optimise import GOALS, select
+from dnnc.compress import METHODS, parse_method, parse_policy
+from dnnc.compress.augment import augmentation
+from dnnc.compress.grid import TrainedPolicy
+from dnnc.compress.method import Method, Setting
+from dnnc.compress.pipeline import Compression
+from dnnc.compress.pipeline import compress as run_pipeline
+from dnnc.compress.presets import preset as find_preset
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
 from dnnc.errors import BudgetError, OptionError, ToolchainError
 from dnnc.ir.graph import Graph
 from dnnc.ir.serial import dump_graph
 from dnnc.naming import check_network_name, network_name
-from dnnc.passes.pack import pack_activations
-from dnnc.passes.plan import Plan, plan
-from dnnc.passes.simplify import removed, simplify
+from dnnc.passes.simplify import removed
 from dnnc.progress import Progress, silent
 from dnnc.quantise import quantise
-from dnnc.quantise.bits import parse_policy
-from dnnc.quantise.calibrate import MINIMUM_SAMPLES, calibrate
-from dnnc.quantise.data import Source, load_data, synthesise
+from dnnc.quantise.bits import Policy
+from dnnc.quantise.calibrate import calibrate
+from dnnc.quantise.data import Source
 from dnnc.quantise.dataset import Dataset
 from dnnc.report import data as report_data
 from dnnc.report.data import Accuracy, LayerCost, Report
 from dnnc.report.files import report_files
 from dnnc.report.manifest import manifest_values
 from dnnc.run import make_runner
+from dnnc.samples import Samples, gather
 from dnnc.simulate import quantise_inputs, simulate_batches
-from dnnc.verify import random_codes
 
 DEFAULT_BITS = "int8"
-#: Made up where the user gives no data.
-SYNTHETIC_SAMPLES = 64
-#: Accuracy is measured on no more: its standard error is below a point by then, and simulation takes its time.
-HELD_OUT_SAMPLES = 2000
 #: Samples that SQNR is measured on.
 SQNR_SAMPLES = 16
-#: Stored test vectors: real inputs, and inputs of random codes, which saturate what real ones may not.
-REAL_VECTORS, RANDOM_VECTORS = 4, 2
-#: Of these, the ones that go into the C: flash is dear.
-SELFTEST_VECTORS = (0, REAL_VECTORS)
+#: Stored vectors that go into the C: flash is dear. A real input, and one of random codes.
+SELFTEST_VECTORS = (0, build.REAL_VECTORS)
 
 
 def compile(
@@ -61,7 +56,14 @@ def compile(
     *,
     target: str | Path = "cortex-m7",
     bits: str | None = None,
-    data: Source | None = None,
+    data: Source | Iterable[Any] | None = None,
+    held_out: Source | None = None,
+    prune: Sequence[str | Method] = (),
+    finetune: int = 0,
+    preset: str | None = None,
+    augment: str = "none",
+    device: str = "cpu",
+    checkpoint: str | Path | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     seed: int = 0,
     name: str | None = None,
@@ -71,16 +73,32 @@ def compile(
     """Compile a model for a target.
 
     model: a path to .onnx or .pt2, an onnx.ModelProto, a torch.nn.Module or a torch.export.ExportedProgram.
-    bits: a policy such as "int8", "uniform{weights=4}" or "fisher{average=4}". data: calibration samples in the model's
-    own layout, a path or arrays (see dnnc.quantise.data.load_data); made up where there are none. name: of the network
-    in C. optimise: "balanced"; "speed" or "size" try kernels out on the emulated target (see dnnc.backends.c.optimise),
-    with the C compiler that is found. Otherwise the same arguments give the same bytes. Raises subclasses of
-    dnnc.errors.DnncError.
+    bits: a policy such as "int8", "uniform{weights=4}" or "fisher{average=4}". data: samples in the model's own layout:
+    a path or arrays (see dnnc.quantise.data.load_data), or a torch DataLoader of x or (x, y); made up where there are
+    none. held_out: samples to measure accuracy on, kept out of `data` where not given. prune: compression methods, such
+    as "squeeze{size=4.9}", in the order in which they are applied; finetune: epochs of training after them; preset:
+    "small", "fast" or "balanced" instead of both. augment: of the samples trained on, such as "shift,flip". device: of
+    torch. checkpoint: a folder in which training keeps its state. name: of the network in C. optimise: "balanced";
+    "speed" or "size" try kernels out on the emulated target (see dnnc.backends.c.optimise), with the C compiler that is
+    found. Otherwise the same arguments give the same bytes. Raises subclasses of dnnc.errors.DnncError.
     """
+    training = Training(tuple(prune), finetune, preset, augment, device, checkpoint)
     return compile_with_report(
-        model, target=target, bits=bits, data=data, input_shapes=input_shapes, seed=seed, name=name,
-        optimise=optimise, progress=progress,
+        model, target=target, bits=bits, data=data, held_out=held_out, training=training, input_shapes=input_shapes,
+        seed=seed, name=name, optimise=optimise, progress=progress,
     )[0]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is compressed and trained: the arguments of that name of `compile`."""
+
+    prune: tuple[str | Method, ...] = ()
+    finetune: int = 0
+    preset: str | None = None
+    augment: str = "none"
+    device: str = "cpu"
+    checkpoint: str | Path | None = None
 
 
 def compile_with_report(
@@ -88,7 +106,9 @@ def compile_with_report(
     *,
     target: str | Path = "cortex-m7",
     bits: str | None = None,
-    data: Source | None = None,
+    data: Source | Iterable[Any] | None = None,
+    held_out: Source | None = None,
+    training: Training = Training(),
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     seed: int = 0,
     name: str | None = None,
@@ -96,35 +116,53 @@ def compile_with_report(
     compiler: str = "auto",
     progress: Progress = silent,
 ) -> tuple[Artefact, Report]:
-    """`compile`, and its report. compiler: the C compiler that measures code, "auto", "gcc" or "zig"."""
+    """`compile`, and its report. compiler: the C compiler that measures code, "auto", "gcc" or "zig".
+
+    Raises BudgetError where a compression method misses its budget.
+    """
     hardware = load_target(target)
-    policy = parse_policy(bits or DEFAULT_BITS)
     if name is not None:
         check_network_name(name)
     _check_goal(optimise, hardware)
+    # What is misspelt is told before a large model is read.
+    trains = _plan(training, bits, hardware, labelled=True).trains
 
     progress("reading the model", 0, 0)
     real = frontend.read(model, input_shapes)
     real = replace(real, name=name or network_name(real.name))
-    samples = _samples(real, data, seed, progress)
+    samples = gather(
+        real, data, training=trains, held_out=held_out, augment=augmentation(training.augment, real),
+        seed=seed, progress=progress,
+    )  # fmt: skip
+    plan = _plan(training, bits, hardware, samples.train.labelled)
+    policy = plan.policy
+    setting = _setting(samples, hardware, training, compiler, seed, progress)
+    compression = None
+    if plan.methods or plan.finetune:
+        compression = run_pipeline(real, plan.methods, plan.finetune, setting)
+        if compression.missed:
+            raise BudgetError("; ".join(compression.missed))
+        real = compression.graph
+    notes: tuple[str, ...] = ()
+    if isinstance(policy, TrainedPolicy):
+        prepared = policy.prepare(real, setting)
+        if prepared.missed is not None:
+            raise BudgetError(f"{policy}: {prepared.missed}")
+        real, notes = prepared.graph.verify(), prepared.notes
     calibration = calibrate(real, samples.calibration, hardware, seed, progress)
-    allocation = policy.allocate(calibration, hardware, samples.held_out, seed, progress)
+    allocation = policy.allocate(calibration, hardware, samples.measured_on, seed, progress)
     quantised = quantise(real, calibration, allocation, hardware)
-    integer = simplify(quantised, simplification(hardware))
-    if 4 in hardware.activation_bits:
-        integer = pack_activations(
-            integer, takes_packed, rows_are_words, lambda graph: _plan(graph, lower(graph, hardware)).arena_bytes
-        )
+    integer = build.finish(quantised, hardware)
 
-    vectors = _vectors(integer, samples.calibration, seed)
+    vectors = build.make_vectors(integer, samples.calibration, seed)
     program = select(
         optimise,
         lambda tried: lower(integer, hardware, tried),
-        lambda tried: _cost(integer, tried, hardware, vectors, compiler, policy.flash_budget_bytes),
+        lambda tried: build.cost(integer, tried, hardware, vectors, compiler, policy.flash_budget_bytes),
         progress,
     )
     progress("generating C", 0, 0)
-    layout = _plan(integer, program)
+    layout = build.layout(integer, program)
     files = emit(integer, program, layout, hardware, vectors.take(SELFTEST_VECTORS))
     files |= {
         FLOAT_GRAPH: dump_graph(calibration.graph),
@@ -149,11 +187,12 @@ def compile_with_report(
         arena_lower_bound_bytes=layout.lower_bound_bytes,
         flash_budget_bytes=hardware.flash_bytes,
         ram_budget_bytes=hardware.ram_bytes,
-        accuracy=_accuracy(calibration.graph, integer, samples.held_out),
+        accuracy=_accuracy(calibration.graph, integer, samples.measured_on),
         measured=None,
-        warnings=(*real.notes, *samples.calibration.warnings, *calibration.notes, *allocation.notes),
+        warnings=(*real.notes, *samples.calibration.warnings, *calibration.notes, *notes, *allocation.notes),
         simplified=removed(quantised, integer),
         optimise=optimise,
+        compressed=None if compression is None else report_data.compressed(compression),
     )
     _check_fit(report)
     report = _measured(report, _seal(report, integer, files), hardware, vectors, compiler)
@@ -161,8 +200,82 @@ def compile_with_report(
     return _seal(report, integer, files), report
 
 
-def _plan(graph: Graph, program: Program) -> Plan:
-    return plan(graph, program.scratch, program.overwrites)
+def compress(
+    model: Any,
+    *,
+    prune: Sequence[str | Method] = (),
+    finetune: int = 0,
+    target: str | Path = "cortex-m7",
+    data: Source | Iterable[Any] | None = None,
+    held_out: Source | None = None,
+    augment: str = "none",
+    device: str = "cpu",
+    checkpoint: str | Path | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    seed: int = 0,
+    compiler: str = "auto",
+    progress: Progress = silent,
+) -> Compression:
+    """Compress a model without compiling it; the arguments are those of `compile`.
+
+    A budget that cannot be met is no error: the result is the best found, and says what is missed.
+    """
+    hardware = load_target(target)
+    methods = _methods(prune)
+    if not methods and not finetune:
+        raise OptionError(f"nothing to do: name compression methods ({', '.join(METHODS)}) or epochs of fine-tuning")
+    training = Training(methods, finetune, None, augment, device, checkpoint)
+    progress("reading the model", 0, 0)
+    real = frontend.read(model, input_shapes)
+    samples = gather(
+        real, data, training=True, held_out=held_out, augment=augmentation(augment, real), seed=seed, progress=progress
+    )
+    return run_pipeline(real, methods, finetune, _setting(samples, hardware, training, compiler, seed, progress))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    methods: tuple[Method, ...]
+    finetune: int
+    policy: Policy
+
+    @property
+    def trains(self) -> bool:
+        return bool(self.methods or self.finetune or isinstance(self.policy, TrainedPolicy))
+
+
+def _plan(training: Training, bits: str | None, target: Target, labelled: bool) -> _Plan:
+    """What is to be done, from what was asked for or from a preset."""
+    if training.preset is None:
+        return _Plan(_methods(training.prune), training.finetune, parse_policy(bits or DEFAULT_BITS))
+    if training.prune or training.finetune:
+        raise OptionError(f"preset '{training.preset}' chooses the compression methods and their fine-tuning itself")
+    chosen = find_preset(training.preset, target, labelled)
+    return _Plan(_methods(chosen.prune), chosen.finetune, parse_policy(bits or chosen.bits))
+
+
+def _methods(given: Sequence[str | Method]) -> tuple[Method, ...]:
+    if isinstance(given, (str, Method)):
+        given = (given,)
+    return tuple(parse_method(method) if isinstance(method, str) else method for method in given)
+
+
+def _setting(
+    samples: Samples, target: Target, training: Training, compiler: str, seed: int, progress: Progress
+) -> Setting:
+    """What compression methods work with."""
+    measurable = target.emulation.unicorn is not None
+    return Setting(
+        train=samples.train,
+        sample=samples.statistics,
+        held_out=samples.held_out,
+        target=target,
+        measure=(lambda graph: build.usage(graph, samples.calibration, target, compiler, seed)) if measurable else None,
+        seed=seed,
+        device=training.device,
+        progress=progress,
+        checkpoint=None if training.checkpoint is None else Path(training.checkpoint),
+    )
 
 
 def _check_goal(goal: str, target: Target) -> None:
@@ -174,56 +287,6 @@ def _check_goal(goal: str, target: Target) -> None:
             f"to optimise for {goal}, kernels are measured on an emulated core, and target '{target.name}' has none; "
             f"balanced needs none"
         )
-
-
-def _cost(
-    graph: Graph, program: Program, target: Target, vectors: Vectors, compiler: str, budget_bytes: int | None
-) -> Cost:
-    """Of a program, linked and run on the emulated target. Raises ToolchainError.
-
-    budget_bytes: of weights and tables.
-    """
-    files = emit(graph, program, _plan(graph, program), target)
-    artefact = Artefact.create(graph.name, target.name, {**files, INTEGER_GRAPH: dump_graph(graph)}, {})
-    execution = make_runner(artefact, on="emulator", compiler=compiler, target=target).run(vectors.take((0,)).inputs)
-    flash, ram, profile = execution.flash, execution.ram, execution.profile
-    assert flash is not None and ram is not None and profile is not None
-    fits = flash.total <= target.flash_bytes and ram.total <= target.ram_bytes
-    if budget_bytes is not None:
-        fits = fits and flash.weights + flash.tables <= budget_bytes
-    return Cost(flash.total, profile.total.cycles or profile.total.instructions, fits)
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """What is learnt from, and, where labels were given, what accuracy is measured on."""
-
-    calibration: Dataset
-    held_out: Dataset | None
-
-
-def _samples(graph: Graph, data: Source | None, seed: int, progress: Progress) -> _Samples:
-    if data is None:
-        return _Samples(synthesise(graph, SYNTHETIC_SAMPLES, seed, progress), None)
-    given = load_data(data, graph)
-    if given.labels is None:
-        return _Samples(given, None)
-    if len(given) < 2 * MINIMUM_SAMPLES:
-        warning = "too few samples to keep half of them apart: accuracy is measured on those that were calibrated on"
-        return _Samples(replace(given, warnings=(*given.warnings, warning)), given)
-    calibration, held_out = given.halves(seed)
-    if len(held_out) > HELD_OUT_SAMPLES:
-        picked = np.random.default_rng(seed).permutation(len(held_out))[:HELD_OUT_SAMPLES]
-        held_out = held_out.take(np.sort(picked))
-    return _Samples(calibration, held_out)
-
-
-def _vectors(graph: Graph, samples: Dataset, seed: int) -> Vectors:
-    """Stored test vectors of an integer graph."""
-    real = quantise_inputs(graph, samples.first(REAL_VECTORS).inputs)
-    noise = random_codes(graph, RANDOM_VECTORS, seed)
-    inputs = {name: np.concatenate([codes, noise[name]]) for name, codes in real.items()}
-    return Vectors(inputs, simulate_batches(graph, inputs))
 
 
 def _accuracy(real: Graph, integer: Graph, held_out: Dataset | None) -> Accuracy | None:

@@ -1,4 +1,7 @@
-"""Compression methods: frozen dataclasses whose fields are their options. Adding one: its file, its row in METHODS."""
+"""Compression methods and bit policies that train: frozen dataclasses whose fields are their options.
+
+Adding one: its file, its row in METHODS or TRAINED_POLICIES.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,19 @@ from dnnc.compress.mutual_information import MutualInformation
 from dnnc.compress.olmp import Olmp
 from dnnc.compress.squeeze import Squeeze
 from dnnc.compress.symog import Symog
+from dnnc.quantise.bits import POLICIES, Policy
+from dnnc.quantise.bits.policy import parse
 
-__all__ = ["METHODS", "TRAINED_POLICIES", "Compressed", "Method", "Setting", "Usage", "parse_method"]
+__all__ = [
+    "METHODS",
+    "TRAINED_POLICIES",
+    "Compressed",
+    "Method",
+    "Setting",
+    "Usage",
+    "parse_method",
+    "parse_policy",
+]
 
 #: By the name on the command line.
 METHODS: dict[str, type[Method]] = {method.name: method for method in (Fisher, Hfp, MutualInformation, Olmp, Squeeze)}
@@ -28,3 +42,8 @@ def parse_method(text: str) -> Method:
     Raises OptionError naming what is allowed, and what is nearest to a misspelt name.
     """
     return options.parse(text, METHODS, "compression method", "--prune")
+
+
+def parse_policy(text: str) -> Policy:
+    """A bit policy, also one that trains, from e.g. "symog{weights=2}". Raises OptionError like `parse_method`."""
+    return parse(text, {**POLICIES, **TRAINED_POLICIES})

@@ -103,8 +103,10 @@ class LoaderFeed(Feed):
             yield self._batch(item)
 
     def _batch(self, item: Any) -> Batch:
-        pair = isinstance(item, (tuple, list)) and len(item) == 2
-        x, y = item if pair else (item, None)
+        parts = item if isinstance(item, (tuple, list)) else (item,)
+        if len(parts) > 2:
+            raise DataError(f"a loader's batch is x or (x, y), found {len(parts)} parts")
+        x, y = (*parts, None)[:2]
         given = x if isinstance(x, dict) else {self.graph.inputs[0].model_name: x}
         inputs = {}
         for source in self.graph.inputs:

@@ -51,3 +51,13 @@ class Dataset:
         if self.labels is not None:
             order = order[np.argsort(self.labels[order], kind="stable")]
         return self.take(np.sort(order[0::2])), self.take(np.sort(order[1::2]))
+
+    def parts(self, every: int, most: int, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """Disjoint: all but, and one of `every` samples (at most `most`), each with its share of every label."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        if self.labels is not None:
+            order = order[np.argsort(self.labels[order], kind="stable")]
+        every = max(every, -(-len(self) // most))
+        apart = np.zeros(len(self), bool)
+        apart[order[every - 1 :: every]] = True
+        return self.take(np.flatnonzero(~apart)), self.take(np.flatnonzero(apart))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from dnnc.ir.graph import Graph
 from dnnc.passes.simplify import Removed
 from dnnc.run.base import Execution, Flash, Ram
+
+if TYPE_CHECKING:  # imports torch, which most reports do without
+    from dnnc.compress.changes import Change
+    from dnnc.compress.pipeline import Compression
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,40 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Compressed:
+    """What was taken from the network before it got its bits.
+
+    steps: methods with their options, in order. percent: float accuracy before and after, on held-out samples; None
+    without labels.
+    """
+
+    steps: tuple[str, ...]
+    changes: tuple[Change, ...]
+    percent: tuple[float, float] | None
+    notes: tuple[str, ...]
+
+    @property
+    def weights(self) -> tuple[int, int]:
+        """Weights that are not zero, before and after."""
+        return sum(c.weights[0] for c in self.changes), sum(c.weights[1] for c in self.changes)
+
+    @property
+    def macs(self) -> tuple[int, int]:
+        """Dense multiply-accumulates, before and after."""
+        return sum(c.macs[0] for c in self.changes), sum(c.macs[1] for c in self.changes)
+
+
+def compressed(compression: Compression) -> Compressed:
+    """A compression without its graphs."""
+    return Compressed(compression.steps, compression.changes, compression.percent, compression.notes)
+
+
+@dataclass(frozen=True)
 class Report:
     """A compiled network in figures. Budgets are the target's memories; `measured` is None without a toolchain.
 
     optimise: what the kernels were chosen for. simplified: what could be proven to change nothing, and was taken out;
-    None where there was nothing.
+    None where there was nothing. compressed: what was pruned and trained before, None where nothing was.
     """
 
     name: str
@@ -90,6 +124,7 @@ class Report:
     warnings: tuple[str, ...]
     simplified: Removed | None = None
     optimise: str = "balanced"
+    compressed: Compressed | None = None
 
     @property
     def macs(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dnnc.cost.target import Target
-from dnnc.report.data import Accuracy, Layer, Measured, Report
+from dnnc.report.data import Accuracy, Compressed, Layer, Measured, Report
 from dnnc.run.base import Array, Execution, Flash, Ram
 from dnnc.run.profile import Cost, Profile
 from dnnc.verify import Verification
@@ -101,6 +101,27 @@ def accuracy_values(accuracy: Accuracy | None) -> dict[str, Any] | None:
     return {"float": accuracy.float_percent, "integer": accuracy.integer_percent, "samples": accuracy.samples}
 
 
+def compressed_values(found: Compressed) -> dict[str, Any]:
+    """What compression took out; pairs are before and after. accuracy: float, in per cent, null without labels."""
+    return {
+        "steps": list(found.steps),
+        "weights": list(found.weights),
+        "macs": list(found.macs),
+        "accuracy": None if found.percent is None else list(found.percent),
+        "layers": [
+            {
+                "name": c.layer,
+                "op": c.kind,
+                "outputs": list(c.outputs),
+                "weights": list(c.weights),
+                "macs": list(c.macs),
+            }
+            for c in found.changes
+        ],
+        "notes": list(found.notes),
+    }
+
+
 def report_values(report: Report) -> dict[str, Any]:
     """The whole report."""
     return {
@@ -119,6 +140,7 @@ def report_values(report: Report) -> dict[str, Any]:
         "weights": report.weights,
         "mean_weight_bits": report.mean_weight_bits,
         "simplified": None if report.simplified is None else asdict(report.simplified),
+        "compressed": None if report.compressed is None else compressed_values(report.compressed),
         "accuracy": accuracy_values(report.accuracy),
         "layers": [layer_values(layer) for layer in report.layers],
         "warnings": list(report.warnings),

@@ -22,6 +22,10 @@ def report_markdown(report: Report) -> str:
         table(words.LAYER_HEADINGS, map(words.layer_row, report.layers), words.TEXT_HEADINGS),
         _LEGEND,
     ]
+    if report.compressed is not None:
+        rows = words.change_rows(report.compressed)
+        parts += ["## Compression", table(words.CHANGE_HEADINGS, rows, words.TEXT_HEADINGS)]
+        parts += ["\n".join(f"- {note}" for note in report.compressed.notes)] if report.compressed.notes else []
     if report.warnings:
         parts += ["## Warnings", "\n".join(f"- {warning}" for warning in report.warnings)]
     return "\n\n".join(parts) + "\n"

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from dnnc.cost.target import Target
 from dnnc.report import words
-from dnnc.report.data import Report
+from dnnc.report.data import Compressed, Report
 from dnnc.run.base import Array, Execution
 from dnnc.run.profile import Profile
 from dnnc.verify import Verification
@@ -29,8 +29,19 @@ def print_report(report: Report, console: Console) -> None:
     rows = [(_tail(name), *rest) for name, *rest in map(words.layer_row, report.layers)]
     console.print(grid(words.LAYER_HEADINGS, rows, words.TEXT_HEADINGS))
     console.print(pairs(words.totals(report)))
+    for note in report.compressed.notes if report.compressed is not None else ():
+        console.print(f"note: {escape(note)}", soft_wrap=True, highlight=False)
     for warning in report.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+
+
+def print_compressed(found: Compressed, console: Console) -> None:
+    """Layers before and after, totals, notes."""
+    rows = [(_tail(name), *rest) for name, *rest in words.change_rows(found)]
+    console.print(grid(words.CHANGE_HEADINGS, rows, words.TEXT_HEADINGS))
+    console.print(pairs(words.change_totals(found)))
+    for note in found.notes:
+        console.print(f"note: {escape(note)}", soft_wrap=True, highlight=False)
 
 
 def print_execution(execution: Execution, outputs: Mapping[str, Array], on: str, console: Console) -> None:

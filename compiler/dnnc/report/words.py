@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dnnc.report.data import Layer, Report
+from dnnc.report.data import Compressed, Layer, Report
 from dnnc.run.base import Flash, Ram
 from dnnc.run.profile import Profile
 
@@ -14,6 +14,7 @@ LAYER_HEADINGS = (
 )  # fmt: skip
 #: Headings whose column is text; the others are figures and stand to the right.
 TEXT_HEADINGS = frozenset({"layer", "op", "output"})
+CHANGE_HEADINGS = ("layer", "op", "outputs", "weights", "MACs", "weights left")
 ABSENT = "-"
 HOTTEST_BLOCKS = 12
 _Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -54,6 +55,39 @@ def layer_row(layer: Layer) -> tuple[str, ...]:
     )
 
 
+def change_rows(compressed: Compressed) -> list[tuple[str, ...]]:
+    """One cell for each of CHANGE_HEADINGS, a row a layer."""
+    return [
+        (c.layer, c.kind, _change(c.outputs), _change(c.weights), _change(c.macs), _left(c.weights))
+        for c in compressed.changes
+    ]
+
+
+def change_totals(compressed: Compressed) -> tuple[tuple[str, str], ...]:
+    """What was done, and what came of it."""
+    weights = compressed.weights
+    ratio = f", {weights[0] / weights[1]:.1f} times fewer" if weights[1] else ""
+    rows = [
+        ("compressed by", ", ".join(compressed.steps)),
+        ("weights that are not zero", f"{_change(weights)}{ratio}"),
+        ("dense multiply-accumulates", _change(compressed.macs)),
+    ]
+    if compressed.percent is not None:
+        before, after = compressed.percent
+        rows.append(("accuracy, held-out, float", f"{before:.2f} % to {after:.2f} %"))
+    return tuple(rows)
+
+
+def _change(numbers: tuple[int, int]) -> str:
+    before, after = numbers
+    return count(before) if before == after else f"{count(before)} to {count(after)}"
+
+
+def _left(numbers: tuple[int, int]) -> str:
+    before, after = numbers
+    return f"{100 * after / before:.1f} %" if before else ABSENT
+
+
 def totals(report: Report) -> tuple[tuple[str, str], ...]:
     """Name and figure of everything that is said of the whole network."""
     rows = [
@@ -66,6 +100,8 @@ def totals(report: Report) -> tuple[tuple[str, str], ...]:
     ]
     if report.optimise != "balanced":
         rows.append(("optimised for", report.optimise))
+    if report.compressed is not None:
+        rows += change_totals(report.compressed)
     if report.simplified is not None:
         s = report.simplified
         macs = f"{count(s.macs_before)} to {count(s.macs_after)} multiply-accumulates"

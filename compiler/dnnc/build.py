@@ -1,0 +1,87 @@
+"""From a calibrated network and its widths to a program: the half of the pipeline that asks the user nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dnnc.artefact import INTEGER_GRAPH, Artefact, Vectors
+from dnnc.backends.c import emit, lower, simplification
+from dnnc.backends.c.banded import rows_are_words, takes_packed
+from dnnc.backends.c.optimise import Cost
+from dnnc.backends.c.program import Program
+from dnnc.compress.method import Usage
+from dnnc.cost.target import Target
+from dnnc.ir.graph import Graph
+from dnnc.ir.serial import dump_graph
+from dnnc.passes.pack import pack_activations
+from dnnc.passes.plan import Plan, plan
+from dnnc.passes.simplify import simplify
+from dnnc.quantise import quantise
+from dnnc.quantise.bits.int8 import Int8
+from dnnc.quantise.calibrate import calibrate
+from dnnc.quantise.dataset import Dataset
+from dnnc.run import make_runner
+from dnnc.run.base import Execution
+from dnnc.simulate import quantise_inputs, simulate_batches
+from dnnc.verify import random_codes
+
+#: Stored test vectors: real inputs, and inputs of random codes, which saturate what real ones may not.
+REAL_VECTORS, RANDOM_VECTORS = 4, 2
+#: Samples that a network is calibrated on for measuring what it takes: the values of its codes hardly matter for that.
+_USAGE_SAMPLES = 32
+
+
+def finish(quantised: Graph, hardware: Target) -> Graph:
+    """The exact rewrites of an integer graph: what changes nothing is taken out, 4-bit values are packed."""
+    integer = simplify(quantised, simplification(hardware))
+    if 4 in hardware.activation_bits:
+        return pack_activations(
+            integer, takes_packed, rows_are_words, lambda graph: layout(graph, lower(graph, hardware)).arena_bytes
+        )
+    return integer
+
+
+def layout(graph: Graph, program: Program) -> Plan:
+    """Where everything lies in the arena."""
+    return plan(graph, program.scratch, program.overwrites)
+
+
+def make_vectors(graph: Graph, samples: Dataset, seed: int) -> Vectors:
+    """Stored test vectors of an integer graph."""
+    real = quantise_inputs(graph, samples.first(REAL_VECTORS).inputs)
+    noise = random_codes(graph, RANDOM_VECTORS, seed)
+    inputs = {name: np.concatenate([codes, noise[name]]) for name, codes in real.items()}
+    return Vectors(inputs, simulate_batches(graph, inputs))
+
+
+def execute(graph: Graph, program: Program, target: Target, vectors: Vectors, compiler: str) -> Execution:
+    """The program, linked and run on the first vector on the emulated target. Raises ToolchainError."""
+    files = emit(graph, program, layout(graph, program), target)
+    artefact = Artefact.create(graph.name, target.name, {**files, INTEGER_GRAPH: dump_graph(graph)}, {})
+    return make_runner(artefact, on="emulator", compiler=compiler, target=target).run(vectors.take((0,)).inputs)
+
+
+def cost(
+    graph: Graph, program: Program, target: Target, vectors: Vectors, compiler: str, budget_bytes: int | None
+) -> Cost:
+    """Of a program on the emulated target. budget_bytes: of weights and tables. Raises ToolchainError."""
+    execution = execute(graph, program, target, vectors, compiler)
+    flash, ram, profile = execution.flash, execution.ram, execution.profile
+    assert flash is not None and ram is not None and profile is not None
+    fits = flash.total <= target.flash_bytes and ram.total <= target.ram_bytes
+    if budget_bytes is not None:
+        fits = fits and flash.weights + flash.tables <= budget_bytes
+    return Cost(flash.total, profile.total.cycles or profile.total.instructions, fits)
+
+
+def usage(real: Graph, samples: Dataset, target: Target, compiler: str = "auto", seed: int = 0) -> Usage:
+    """What a float graph takes on the emulated target at 8 bits; it need not fit. Raises ToolchainError."""
+    part = samples.spread(_USAGE_SAMPLES)
+    calibration = calibrate(real, part, target, seed)
+    allocation = Int8().allocate(calibration, target, None, seed)
+    integer = finish(quantise(real, calibration, allocation, target), target)
+    execution = execute(integer, lower(integer, target), target, make_vectors(integer, part, seed), compiler)
+    flash, ram, profile = execution.flash, execution.ram, execution.profile
+    assert flash is not None and ram is not None and profile is not None
+    layers = {name: found.cycles or found.instructions for name, found in profile.layers.items()}
+    return Usage(flash.total, ram.total, profile.total.cycles or profile.total.instructions, layers)
