@@ -15,7 +15,7 @@ from dnnc.fixed import rescale
 from dnnc.ir.types import Quant, TensorType
 from dnnc.ops.activation import NO_CLAMP
 from dnnc.ops.common import linear_bounds, quantise_linear
-from dnnc.ops.tables import LARGEST_ERROR, LARGEST_SHIFT, compact, exact_halves, round_to_halves
+from dnnc.ops.tables import LARGEST_ERROR, LARGEST_SHIFT, LARGEST_SPARSE_SHIFT, compact, exact_halves, round_to_halves
 
 pytestmark = pytest.mark.quick
 Array = NDArray[Any]
@@ -134,3 +134,11 @@ def test_channels_without_weights_cost_the_others_nothing() -> None:
     assert exact_halves(made["bias"]) is not None and exact_halves(made["multiplier"]) is not None
     assert rescale(int(made["bias"][1]), int(made["multiplier"][1]), 0) == 14
     assert made["weight_scale"].tolist() == [1e-3, 1.5e-3, 1.5e-3, 1.3e-3]
+
+
+def test_sparse_layers_have_16_bits_for_any_multiplier() -> None:
+    """Kernels of records shift their codes; others multiply them by a power of two that must fit 16 bits itself."""
+    values = np.array([(2**15 - 1) << LARGEST_SPARSE_SHIFT, 0])
+    assert exact_halves(values) is None
+    found = exact_halves(values, LARGEST_SPARSE_SHIFT)
+    assert found is not None and found.shift == LARGEST_SPARSE_SHIFT and np.array_equal(found.values, values)

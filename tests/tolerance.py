@@ -18,7 +18,7 @@ from dnnc.ops.elementwise import Add
 from dnnc.ops.movement import Constant, Pad
 from dnnc.ops.pointwise import Pointwise, functions
 from dnnc.ops.softmax import Softmax
-from dnnc.ops.tables import LARGEST_ERROR, exact_halves
+from dnnc.ops.tables import LARGEST_ERROR, LARGEST_SPARSE_SHIFT, exact_halves
 
 Array = NDArray[Any]
 
@@ -62,7 +62,7 @@ def steps(node: Node, ins: tuple[TensorType, ...]) -> float:
     result = 0.5 + 0.5 * largest / 2.0**32
     if isinstance(op, (Conv2D, Dense)):
         result += 0.5 * float(np.max(params["weight_scale"])) * quant_of(ins[0]).scale / out.scale  # the bias
-        if exact_halves(params["bias"]) is not None and exact_halves(params["multiplier"]) is not None:
+        if all(exact_halves(params[table], LARGEST_SPARSE_SHIFT) is not None for table in ("bias", "multiplier")):
             result += LARGEST_ERROR
     return result
 

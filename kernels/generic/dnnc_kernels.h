@@ -70,12 +70,11 @@ typedef struct {
  * weights: the place of the first record; then records of `bits` bits, the lowest first, across uint16_t. A record is
  * the weight in two's complement above the number, in gap_bits bits, of the zeros between it and the next record. A
  * weight 0 stands for more zeros: the next record is (number + 1) << gap_bits places on. The last one leads to the end.
- * tables: two elements an output channel, bias and multiplier, int32_t; or, where scales is not 0, int16_t codes:
- * bias = code * (scales & 0xffff), multiplier = code * (scales >> 16). */
+ * tables: two elements an output channel, bias >> bias_shift and multiplier >> multiplier_shift, which lose nothing by
+ * it; where `wide` is 1, int32_t instead of int16_t. */
 typedef struct {
   const uint16_t *weights;
-  const void *tables; /* int32_t or int16_t */
-  uint32_t scales;
+  const void *tables; /* int16_t or int32_t */
   uint16_t in_h, in_w, in_c;    /* in_c, out_c: of one group */
   uint16_t out_h, out_w, out_c;
   uint16_t groups;
@@ -88,6 +87,7 @@ typedef struct {
   uint8_t pad_top, pad_left;
   uint8_t bits, gap_bits;
   uint8_t left_shift;
+  uint8_t bias_shift, multiplier_shift, wide;
 } dnnc_sparse_t;
 
 /* y = clamp((a * ma + b * mb + offset) >> shift) over up to four axes; a stride of 0 broadcasts. */

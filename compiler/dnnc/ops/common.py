@@ -13,7 +13,10 @@ from dnnc.ir.channels import Interval
 from dnnc.ir.op import Array, Bounds
 from dnnc.ir.types import Quant, Shape, TensorType
 from dnnc.ops.activation import Clamp
-from dnnc.ops.tables import compact
+from dnnc.ops.tables import LARGEST_SHIFT, LARGEST_SPARSE_SHIFT, compact
+
+#: The share of weights that are 0 from which on they are hardly ever stored.
+_MOSTLY = 0.7
 
 
 def shape_of(value: TensorType | Shape) -> Shape:
@@ -76,7 +79,8 @@ def quantise_linear(
         lows, highs = linear_bounds({k: np.asarray(v) for k, v in made.items()}, x)
         span = max(q.hi - q.zero_point, q.zero_point - q.lo) + 1
         reach = np.maximum(np.abs(lows), np.abs(highs)).astype(np.float64)
-        made["bias"], made["multiplier"] = compact(bias.astype(np.int32), multiplier, reach, span)
+        largest = LARGEST_SPARSE_SHIFT if np.mean(codes == 0) > _MOSTLY else LARGEST_SHIFT
+        made["bias"], made["multiplier"] = compact(bias.astype(np.int32), multiplier, reach, span, largest)
     return made
 
 

@@ -14,7 +14,7 @@ from dnnc.backends.c.structs import STRUCTS
 from dnnc.backends.c.table import Layer, band_rows
 from dnnc.ir.graph import Node
 from dnnc.ops.common import quant_of
-from dnnc.ops.tables import exact_halves
+from dnnc.ops.tables import LARGEST_SPARSE_SHIFT, exact_halves
 from dnnc.records import pack_records
 
 
@@ -51,9 +51,10 @@ def lower_delta(context: Context, node: Node, layer: Layer) -> Step:
 
 def _tables(layer: Layer, bias: NDArray[Any], multiplier: NDArray[Any]) -> dict[str, Value]:
     """Bias and multiplier of each channel: of 16 bits where that is exact."""
-    small_bias, small_multiplier = exact_halves(bias), exact_halves(multiplier)
+    small_bias, small_multiplier = (exact_halves(v, LARGEST_SPARSE_SHIFT) for v in (bias, multiplier))
     if small_bias is None or small_multiplier is None:
-        return {"tables": Array("tables", "int32_t", "tables", np.stack([bias, multiplier], axis=1)), "scales": 0}
+        wide = Array("tables", "int32_t", "tables", np.stack([bias, multiplier], axis=1))
+        return {"tables": wide, "wide": 1, "bias_shift": 0, "multiplier_shift": 0}
     halves = np.stack([small_bias.codes, small_multiplier.codes], axis=1)
-    scales = 1 << small_bias.shift | 1 << 16 + small_multiplier.shift
-    return {"tables": Array("tables", "int16_t", "tables", halves), "scales": scales}
+    shifts = {"bias_shift": small_bias.shift, "multiplier_shift": small_multiplier.shift}
+    return {"tables": Array("tables", "int16_t", "tables", halves), "wide": 0, **shifts}

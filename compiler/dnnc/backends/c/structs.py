@@ -47,10 +47,10 @@ STRUCTS: Mapping[str, tuple[Field, ...]] = {
     ),
     "dnnc_sparse_t": _fields(
         "pointer weights tables",
-        "uint32_t scales",
         "uint16_t in_h in_w in_c out_h out_w out_c groups rows",
         "int16_t in_zero out_zero lo hi",
-        "uint8_t kernel_h kernel_w stride_h stride_w dilation_h dilation_w pad_top pad_left bits gap_bits left_shift",
+        "uint8_t kernel_h kernel_w stride_h stride_w dilation_h dilation_w pad_top pad_left bits gap_bits",
+        "uint8_t left_shift bias_shift multiplier_shift wide",
     ),
     "dnnc_add_t": _fields(*_STRIDED, "int32_t multiplier_a multiplier_b offset", "int16_t lo hi", "uint8_t shift"),
     "dnnc_mul_t": _fields(
