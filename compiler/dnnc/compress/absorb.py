@@ -65,7 +65,7 @@ class Squeezer:
         """The group's units by the order in which they are best taken out of `current`, as indices into group.ids."""
         if self._whole_rows(group):
             readers = [r for name in group.consumers for r in self._readers(current, name, group, gone)]
-            return eliminate(readers)
+            return eliminate(readers, 1 if keep is None else keep)
         found = self._unit_moments(current, group)
         covariance = subset.damped_covariance(found.xx, self.choice.damping)
         metric = self._unit_metric(group) if self.choice.metric == "consumer" else None

@@ -92,6 +92,7 @@ class _State:
         self.inverse = torch.zeros(k + 1, k + 1, dtype=torch.float64)
         self.inverse[:k, :k] = inverse(reader.hessian)
         self.inverse[k, k] = 1
+        self.gone = torch.zeros(k + 1, dtype=torch.bool)
         self.weight = torch.cat([reader.weight.double(), torch.zeros(len(reader.weight), 1, dtype=torch.float64)], 1)
 
     def costs(self) -> torch.Tensor:
@@ -116,6 +117,19 @@ class _State:
         self.inverse[gone] = 0
         self.inverse[:, gone] = 0
         self.inverse[gone, gone] = 1
+        self.gone[gone] = True
+        if 4 * int(self.gone.sum()) > len(self.gone):
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Leave out rows and columns that are gone: their units are left with "none"."""
+        stay = (~self.gone).nonzero()[:, 0]
+        place = torch.full((len(self.gone),), len(stay) - 1)
+        place[stay] = torch.arange(len(stay))
+        self.columns = place[self.columns]
+        self.inverse = self.inverse[stay][:, stay].contiguous()
+        self.weight = self.weight[:, stay].contiguous()
+        self.gone = self.gone[stay]
 
 
 @one_thread()

@@ -73,7 +73,7 @@ class Squeeze(Method):
         """Raises OptionError for budgets that need labels or an emulated target where there are none."""
         usage = self._usage(graph, setting)
         budget = self._budget(setting, usage)
-        squeezer = self._squeezer(graph, setting)
+        squeezer = self.squeezer(graph, setting)
         if not squeezer.cmap.groups:
             return Compressed(graph, ("squeeze: no channel of this network can be removed",))
         plan = Plan(squeezer, self.allocation, setting, usage)
@@ -110,7 +110,8 @@ class Squeeze(Method):
         labelled = setting.held_out is not None and setting.held_out.labels is not None
         return Budget(max_drop=_DEFAULT_DROP) if labelled else Budget(params=_DEFAULT_PARAMS)
 
-    def _squeezer(self, graph: Graph, setting: Setting) -> Squeezer:
+    def squeezer(self, graph: Graph, setting: Setting) -> Squeezer:
+        """What squeezes the network by these options, whatever the budget."""
         choice = Choice(self.algorithm, self.metric, self.fit, self.damping)
         names = [n.name for n in linear_layers(graph)]
         metrics = output_metrics(graph, names, setting.sample, setting.seed, setting.progress)
