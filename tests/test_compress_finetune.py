@@ -53,7 +53,7 @@ def test_it_wins_back_what_was_lost(labelled: bool) -> None:
             kept = found.graph.by_name[node.name].params["weight"]
             assert np.array_equal(kept == 0, node.params["weight"] == 0)
     (note,) = found.notes
-    assert note.startswith("fine-tuned for 4 epochs") and note.endswith(("after epoch 4", "after epoch 3"))
+    assert note.startswith("4 epochs") and note.endswith(("after epoch 4", "after epoch 3"))
     if labelled:
         held_out = data.take(slice(-300, None))
         assert f"{accuracy(damaged, held_out):.2f} % of 300 held-out samples before" in note

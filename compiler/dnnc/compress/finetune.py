@@ -92,12 +92,12 @@ class _Best(Hooks):
         kept = f"as it was after epoch {self.epoch}" if self.epoch else "as it came, for no epoch was better"
         if self._held_out is None:
             return (
-                f"fine-tuned for {epochs} epochs on the original's answers, whose distance on {len(self._sample)} "
+                f"{epochs} epochs on the original's answers, whose distance on {len(self._sample)} "
                 f"samples was {-before:.4f} and is {-self.score:.4f}; kept {kept}"
             )
         whole = accuracy(self._original, self._held_out)
         return (
-            f"fine-tuned for {epochs} epochs: {before:.2f} % of {len(self._held_out)} held-out samples before, "
+            f"{epochs} epochs: {before:.2f} % of {len(self._held_out)} held-out samples before, "
             f"{self.score:.2f} % after, the original {whole:.2f} %; kept {kept}"
         )
 
