@@ -86,7 +86,7 @@ def test_printed_shortly() -> None:
         ("uniform{weights=four}", "'weights' expects a whole number, found 'four'"),
         ("uniform{weights=4.5}", "'weights' expects a whole number, found '4.5'"),
         ("fisher{average=x}", "'average' expects a number, found 'x'"),
-        ("fisher{group=chanel}", "expects one of layer, channel, found 'chanel', did you mean 'channel'"),
+        ("fisher{group=chanel}", "expects one of layer, channel, parameter, found 'chanel', did you mean 'channel'"),
         ("fisher{average=4,average=3}", "'average' is given twice"),
         ("fisher{average}", "'average' needs a value"),
         ("fisher{average=4,max_drop=1}", "takes one budget, found average and max_drop"),
