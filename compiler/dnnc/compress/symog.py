@@ -78,21 +78,7 @@ class Symog(TrainedPolicy):
         )
 
     def prepare(self, graph: Graph, setting: Setting) -> Compressed:
-        require_width("weight", self.weights, setting.target)
-        normalise = not self.strict and setting.target.requantise != "shift"
-        pull = Pull(self.weights, self.step == "channel")
-        trained = train(
-            graph,
-            setting.train,
-            self.recipe(normalise),
-            teacher=graph,
-            hooks=[pull],
-            seed=setting.seed,
-            device=setting.device,
-            progress=setting.progress,
-            checkpoint=setting.checkpoint,
-        )
-        result = pull.on_grid(trained)
+        pull, result = self.learn(graph, setting)
         distances = pull.distances()
         worst = max(distances, key=lambda name: distances[name])
         notes = [
@@ -110,6 +96,24 @@ class Symog(TrainedPolicy):
                 f"average, {100 * _LARGEST_DISTANCE:g} % is the aim: more epochs would help"
             )
         return Compressed(result, tuple(notes), missed)
+
+    def learn(self, graph: Graph, setting: Setting) -> tuple[Pull, Graph]:
+        """The regulariser after training, which can tell what the network was before rounding, and the result."""
+        require_width("weight", self.weights, setting.target)
+        normalise = not self.strict and setting.target.requantise != "shift"
+        pull = Pull(self.weights, self.step == "channel")
+        trained = train(
+            graph,
+            setting.train,
+            self.recipe(normalise),
+            teacher=graph,
+            hooks=[pull],
+            seed=setting.seed,
+            device=setting.device,
+            progress=setting.progress,
+            checkpoint=setting.checkpoint,
+        )
+        return pull, pull.on_grid(trained)
 
 
 class Pull(Hooks):
