@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dnnc.compress.budget import weight_count
 from dnnc.compress.constants import constant_channels, fold_constants
 from dnnc.compress.surgery import channel_map, mask
 from dnnc.frontend import read
@@ -44,6 +45,7 @@ def check(graph: Graph, count: int = 4, tolerance: float = 2e-6) -> Graph:
     same(graph, smaller, count, tolerance)
     assert [n.name for n in smaller.nodes] == [n.name for n in graph.nodes]
     assert fold_constants(smaller) is smaller
+    assert weight_count(smaller) <= weight_count(graph)  # a bias that comes to be takes the place of a weight
     return smaller
 
 
@@ -101,6 +103,20 @@ def test_under_padding_one_constant_stays_for_all() -> None:
     held = constant_channels(smaller)[smaller.nodes[0].name]
     assert held[~np.isnan(held)].tolist() == [2.0]
     assert widths(check(only_biases(chain(1), [1, 2, 5], [0.0, -1.0, 0.0]))) == [5, 6, 4]
+
+
+@pytest.mark.quick
+def test_weights_on_a_grid_stay_on_it() -> None:
+    """Constants are not merged into weights whose scale is prescribed; into biases they may go."""
+    for pads, left in ((1, [7, 6, 4]), (0, [5, 6, 4])):
+        graph = only_biases(chain(pads), [1, 2, 5], [0.5, -0.25, 2.0])
+        last = len(graph.nodes[1].params["weight"])
+        gridded = changed(graph.nodes[1], weight_scale=np.full(last, 0.01))
+        assert isinstance(gridded.op, Conv2D)
+        graph = graph.with_nodes([graph.nodes[0], gridded, *graph.nodes[2:]])
+        smaller = check(graph)
+        assert widths(smaller) == left
+        assert len(smaller.nodes[1].params["weight_scale"]) == last
 
 
 @pytest.mark.quick

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from dnnc.errors import ArtefactError, ModelError
 from dnnc.frontend import read
 from dnnc.frontend.onnx.export import save_onnx, to_onnx
 from dnnc.frontend.onnx.export_ops import EMITTERS, FUNCTIONS
-from dnnc.ir.graph import Graph, Input, Output, make_node
+from dnnc.ir.graph import Graph, Input, Output, freeze, make_node
 from dnnc.ir.op import Op
 from dnnc.ir.types import Layout, TensorType
 from dnnc.ops.conv import Conv2D
@@ -235,6 +236,24 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
     assert [p.name for p in path.parent.iterdir()] == ["model.onnx"] and path.read_bytes() == before
     with pytest.raises(ArtefactError, match="cannot write"):
         save_onnx(graph, path / "below")
+
+
+@pytest.mark.quick
+def test_weights_on_a_grid_are_written_as_they_are() -> None:
+    graph = read(tiny_mlp())
+    nodes = []
+    for node in graph.nodes:
+        if "weight" in node.params:
+            scale, bits = np.full(len(node.params["weight"]), 0.25), np.full(len(node.params["weight"]), 4, np.uint8)
+            weight = np.clip(np.round(node.params["weight"] / 0.25), -7, 7).astype(np.float32) * np.float32(0.25)
+            params = {**node.params, "weight": weight, "weight_scale": scale, "weight_bits": bits}
+            node = replace(node, params=freeze(params))
+        nodes.append(node)
+    gridded = graph.with_nodes(nodes)
+    _, again = check(gridded)
+    for node in gridded.nodes:
+        if "weight" in node.params:
+            np.testing.assert_array_equal(again.by_name[node.name].params["weight"], node.params["weight"])
 
 
 @pytest.mark.quick

@@ -87,7 +87,8 @@ def _without_constants(node: Node, known: Reals, stays: int | None) -> Node:
     dropped = read & ~np.isnan(known) & ((known == 0) | (not _padded(node)))
     groups = node.op.groups if isinstance(node.op, Conv2D) else 1
     joined = np.zeros_like(dropped)
-    if stays is not None and _padded(node) and groups == 1:
+    on_grid = "weight_scale" in node.params  # prescribed codes: the sum of two weights need not be one
+    if stays is not None and _padded(node) and groups == 1 and not on_grid:
         joined = read & ~np.isnan(known) & ~dropped
         joined[stays] = False
     if not (dropped.any() or joined.any()):

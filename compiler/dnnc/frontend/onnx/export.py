@@ -24,10 +24,11 @@ OPSET, IR_VERSION = 17, 8
 def to_onnx(graph: Graph) -> onnx.ModelProto:
     """The float graph as a checked ONNX model: inputs and outputs as the original called and laid them out, any batch.
 
-    Nodes keep their names. What a QDQ model prescribed of quantisation, and the statistics of folded
-    BatchNormalizations, are not written. Raises ModelError for an integer graph.
+    Nodes keep their names. Prescribed quantisations, and the statistics of folded BatchNormalizations, are not written.
+    Raises ModelError for an integer graph.
     """
-    if any(param.dtype.kind != "f" for node in graph.nodes for param in node.params.values()):
+    params = [(name, param) for node in graph.nodes for name, param in node.params.items()]
+    if any(param.dtype.kind != "f" for name, param in params if name != "weight_bits"):
         raise ModelError(f"'{graph.name}' is an integer graph; only a float graph can be saved as ONNX")
     b = Builder(graph)
     for source in graph.inputs:
