@@ -110,6 +110,23 @@ def test_a_measurement_sets_the_model_right_and_it_then_predicts_other_widths() 
 
 
 @quick
+@pytest.mark.parametrize("seed", range(3))
+def test_the_quick_ways_to_costs_and_gradients_agree_with_autograd(seed: int) -> None:
+    graph = residual()
+    cmap = channel_map(graph)
+    model = cost_model(graph, cmap)
+    model = model.calibrated(torch.ones(model.channels), pretended(graph))
+    keep = np.random.default_rng(seed).random(model.channels) < 0.7
+    gates = torch.tensor(keep, dtype=torch.float64, requires_grad=True)
+    cost, exact, slopes = model.cost(gates), model.exact(keep), model.slopes(keep)
+    assert set(cost) == set(exact) == set(slopes) == {"params", "macs", "flash_bytes", "cycles"}
+    for name, value in cost.items():
+        (slope,) = torch.autograd.grad(value, gates, retain_graph=True)
+        assert exact[name] == pytest.approx(float(value.detach()))
+        np.testing.assert_allclose(slopes[name], slope.numpy(), rtol=1e-9)
+
+
+@quick
 def test_costs_have_gradients_and_costlier_channels_larger_ones() -> None:
     net = Net(8, 8, 1)
     x = net.conv("wide", "x", 8)

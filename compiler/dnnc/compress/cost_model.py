@@ -21,6 +21,7 @@ from dnnc.compress.method import Usage
 from dnnc.compress.surgery import ChannelMap
 from dnnc.ir.graph import Graph, Node
 
+Reals = NDArray[np.float64]
 Number = TypeVar("Number", float, torch.Tensor)
 
 #: Names of what is modelled, as in `dnnc.compress.budget.Budget`.
@@ -54,6 +55,18 @@ class Layer:
         inside, outside = (np.count_nonzero(keep[ids.numpy()], axis=1) for ids in (self.inputs, self.outputs))
         pairs = outside * len(self.inputs[0]) if self.follows else inside * outside
         return float(self.taps * pairs.sum()), float(outside.sum()), float(inside.sum())
+
+    def gradients(self, keep: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], Reals, Reals]:
+        """(ids of inputs, of outputs, what one more input adds to the products of one position, and one more output),
+        the latter two by group, at gates that are 0 or 1.
+        """
+        ins, outs = self.inputs.numpy(), self.outputs.numpy()
+        inside, outside = (np.count_nonzero(keep[ids], axis=1) for ids in (ins, outs))
+        if self.follows:
+            by_in, by_out = np.zeros(len(ins)), np.full(len(ins), float(self.taps * ins.shape[1]))
+        else:
+            by_in, by_out = self.taps * outside.astype(float), self.taps * inside.astype(float)
+        return ins.reshape(-1), outs.reshape(-1), by_in, by_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +139,24 @@ class CostModel:
             cycles = sum(self.ratio.get(layer.name, 0.0) * self._work(layer, *n) for layer, n in pairs)
             found |= {"flash_bytes": self.base_flash + weights + _TABLE_BYTES * biases, "cycles": float(cycles)}
         return found
+
+    def slopes(self, keep: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+        """The gradient of `cost` by gate, at gates that are 0 or 1, quickly."""
+        alive = np.append(keep, True)
+        found = {k: np.zeros(len(alive)) for k in (RESOURCES if self.ratio is not None else RESOURCES[:2])}
+        for layer in self.layers:
+            ins, outs, by_in, by_out = layer.gradients(alive)
+            ratio = 0.0 if self.ratio is None else self.ratio.get(layer.name, 0.0) * layer.positions
+            a, b, c = self.shape if layer.weighted else (0.0, 1.0, 0.0)
+            parts = [("cycles", ratio * (a * by_in + c), ratio * (a * by_out + b))] if self.ratio is not None else []
+            if layer.weighted:
+                parts.append(("macs", layer.positions * by_in, layer.positions * by_out))
+                parts.append(("params", by_in, by_out + 1))
+                parts += [("flash_bytes", by_in, by_out + _TABLE_BYTES)] if self.ratio is not None else []
+            for name, of_in, of_out in parts:
+                found[name] += np.bincount(ins, np.repeat(of_in, len(ins) // len(of_in)), len(alive))
+                found[name] += np.bincount(outs, np.repeat(of_out, len(outs) // len(of_out)), len(alive))
+        return {k: v[:-1] for k, v in found.items()}
 
     def _work(self, layer: Layer, products: Number, outputs: Number, inputs: Number) -> Number:
         """In arbitrary units."""

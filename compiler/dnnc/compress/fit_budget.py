@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dnnc.compress.cost_model import CostModel
@@ -184,9 +183,5 @@ def share_used(model: CostModel, keep: NDArray[np.bool_], limits: Mapping[str, f
 
 def _slopes(model: CostModel, keep: NDArray[np.bool_], limits: Mapping[str, float]) -> dict[str, Reals]:
     """What one more channel would add to each share, by id."""
-    gates = torch.from_numpy(keep.astype(np.float64)).requires_grad_(True)
-    cost = model.cost(gates)
-    return {
-        k: np.asarray(torch.autograd.grad(cost[k], gates, retain_graph=True)[0].numpy()) / limit
-        for k, limit in limits.items()
-    }
+    slopes = model.slopes(keep)
+    return {k: slopes[k] / limit for k, limit in limits.items()}

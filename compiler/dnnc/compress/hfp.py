@@ -8,7 +8,7 @@ through all layers that share it; and an exact last step (`fit_budget`) ends the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -29,7 +29,9 @@ from dnnc.ir.graph import Graph
 #: Channels that the kernels compute at a time (targets/README.md): fewer take as long.
 _TILE = 4
 #: Measurements that bring the exact last step into terms with the target.
-_ROUNDS = 6
+_ROUNDS = 8
+#: What limits are multiplied by where measurements exceed them after all.
+_MARGIN = 0.985
 #: Learning rate while gates close.
 _GATE_RATE = 0.01
 #: With max_drop alone: parameters and multiplications left, by trial, as a share of the trial's before.
@@ -137,7 +139,9 @@ class Hfp(Method):
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """What decides which channels of `graph` stay. limits: absolute, by resource."""
+    """What decides which channels of `graph` stay. limits: absolute, by resource. seen: what was measured, by channels
+    kept.
+    """
 
     graph: Graph
     setting: Setting
@@ -145,6 +149,7 @@ class _Search:
     model: CostModel
     limits: dict[str, float]
     measured: bool
+    seen: dict[bytes, Usage] = field(default_factory=dict)
 
     def used(self, keep: NDArray[np.bool_]) -> dict[str, float]:
         """The share of each limit that those channels take, by the model."""
@@ -152,7 +157,10 @@ class _Search:
 
     def usage(self, keep: NDArray[np.bool_]) -> Usage:
         assert self.setting.measure is not None
-        return self.setting.measure(remove(self.graph, np.flatnonzero(~keep).tolist()))
+        key = keep.tobytes()
+        if key not in self.seen:
+            self.seen[key] = self.setting.measure(remove(self.graph, np.flatnonzero(~keep).tolist()))
+        return self.seen[key]
 
     def calibrate(self, model: CostModel, gates: torch.Tensor) -> CostModel:
         """The model, right at the network as it is."""
@@ -161,10 +169,14 @@ class _Search:
     def exact(self, values: NDArray[np.float64], model: CostModel) -> Fit:
         """The channels to keep, by measurements where budgets are in terms of the target: the best of some rounds."""
         best: tuple[tuple[bool, float], Fit] | None = None
+        margin = 1.0
         for round in range(_ROUNDS if self.measured else 1):
-            fit = fit_budget(values, model, self.cmap.groups, self.limits, _TILE)
+            limits = {k: margin * v for k, v in self.limits.items()}
+            fit = fit_budget(values, model, self.cmap.groups, limits, _TILE)
             if not self.measured:
                 return fit
+            if best is not None and best[1].met and fit.keep.tobytes() in self.seen:
+                break  # what was learnt changes nothing any more
             self.setting.progress("measuring", round, _ROUNDS)
             usage = self.usage(fit.keep)
             cost = self.used(fit.keep)
@@ -176,6 +188,7 @@ class _Search:
             if found.tight:
                 break
             model = model.calibrated(torch.from_numpy(fit.keep.astype(np.float64)), usage)
+            margin *= 1.0 if met else _MARGIN
         assert best is not None
         return best[1]
 
