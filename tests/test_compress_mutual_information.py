@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,10 +11,10 @@ import torch
 
 from digits import RELU, Net, trained
 from dnnc.compress import METHODS, entropy, parse_method
-from dnnc.compress.activation_samples import statistics_samples, views
+from dnnc.compress.activation_samples import Statistics, statistics_samples, views
 from dnnc.compress.budget import accuracy, weight_count
 from dnnc.compress.channel_order import by_share, channel_order, id_count, per_group, read, written
-from dnnc.compress.channel_scores import channel_scores, without_redundancy
+from dnnc.compress.channel_scores import ChannelKind, channel_scores, without_redundancy
 from dnnc.compress.feed import ArrayFeed, Batch
 from dnnc.compress.importance import magnitude
 from dnnc.compress.method import Setting
@@ -198,14 +198,18 @@ def test_noise_goes_before_what_tells_classes_apart() -> None:
     where = setting(Dataset({"x": x}, labels))
     cmap = channel_map(graph)
     ids = cmap.of["c"]
+    signal = channel_scores("signal-weighted-mi", Statistics(graph, cmap, where, 600, True), 32)[ids]
+    # Channel 1 holds half of channel 0; layer d reads both by L1 norms that are known.
+    l1 = np.abs(np.asarray(graph.by_name["d"].params["weight"], np.float64)).sum(axis=0)
+    assert signal[0] / l1[0] == pytest.approx(2 * signal[1] / l1[1], rel=1e-3)
     for kind in ("mi", "class-weighted-mi", "cell-weighted-mi"):
-        scores = channel_scores(graph, cmap, kind, where, 600, 32)[ids]
+        scores = channel_scores(kind, Statistics(graph, cmap, where, 600, True), 32)[ids]
         assert scores[0] == pytest.approx(scores[1], rel=1e-3) and scores[0] > 3 * scores[2] >= 3 * scores[3] == 0
-    assert np.argmin(channel_scores(graph, cmap, "entropy", where, 600, 32)[ids]) == 3
-    plain = channel_scores(graph, cmap, "mi", where, 600, 32)
+    assert np.argmin(channel_scores("entropy", Statistics(graph, cmap, where, 600, True), 32)[ids]) == 3
+    plain = channel_scores("mi", Statistics(graph, cmap, where, 600, True), 32)
     assert set(np.argsort(plain[ids])[:2]) == {2, 3}
     # The copy is chosen after the noise, once what channels share counts.
-    ranks = without_redundancy(graph, cmap, plain, 5.0, where, 600)[ids]
+    ranks = without_redundancy(Statistics(graph, cmap, where, 600, True), plain, 5.0)[ids]
     assert ranks[0] == 4 and ranks[2] > ranks[1]
 
 
@@ -236,12 +240,10 @@ def test_every_score_removes_channels_and_equals_its_mask() -> None:
     where = setting(where.sample.spread(200), where.labelled("test").spread(50))
     x = where.labelled("test").inputs
     cmap = channel_map(graph)
-    for kind in (
-        "weighted-mi", "class-weighted-mi", "cell-weighted-mi", "mi", "entropy", "output-l1", "input-l1", "random",
-    ):  # fmt: skip
+    for kind in get_args(ChannelKind):
         found = MutualInformation(score=kind, keep=0.5, recalibrate=False).apply(graph, where).graph
         assert [len(found.by_name[n].params["weight"]) for n in ("c1", "c2", "fc")] == [8, 12, 10]
-        gone = by_share(cmap, channel_scores(graph, cmap, kind, where, 10000, 32), 0.5)
+        gone = by_share(cmap, channel_scores(kind, Statistics(graph, cmap, where, 10000, True), 32), 0.5)
         expected = evaluate_batches(mask(graph, gone), x)
         for name, value in evaluate_batches(found, x).items():
             np.testing.assert_allclose(value, expected[name], rtol=1e-3, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -52,6 +53,31 @@ def statistics_samples(setting: Setting, count: int, labelled: bool) -> Dataset:
     inputs = {name: torch.cat([b.inputs[name] for b in parts])[:count].numpy() for name in setting.sample.inputs}
     classes = torch.cat(labels)[:count].numpy().astype(np.int64) if len(labels) == len(parts) else None
     return Dataset(inputs, classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Views of a network over up to `samples` samples, taken when they are first asked for. labelled: whether labels
+    have to be classes.
+    """
+
+    graph: Graph
+    cmap: ChannelMap
+    setting: Setting
+    samples: int
+    labelled: bool
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return statistics_samples(self.setting, self.samples, self.labelled)
+
+    @cached_property
+    def means(self) -> list[View]:
+        return views(self.graph, self.cmap, self.dataset, self.setting)
+
+    @cached_property
+    def cells(self) -> list[View]:
+        return views(self.graph, self.cmap, self.dataset, self.setting, cells=True)
 
 
 @one_thread()

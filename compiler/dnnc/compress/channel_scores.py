@@ -15,34 +15,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnc.compress import entropy
-from dnnc.compress.activation_samples import View, statistics_samples, views
+from dnnc.compress.activation_samples import Statistics, View
 from dnnc.compress.channel_order import ChannelScores, id_count, read, written
 from dnnc.compress.importance import magnitude
-from dnnc.compress.method import Setting
-from dnnc.compress.surgery import ChannelMap
 from dnnc.errors import OptionError
-from dnnc.ir.graph import Graph
 
 Labels = NDArray[np.int64]
 ChannelKind = Literal[
-    "weighted-mi", "class-weighted-mi", "cell-weighted-mi", "mi", "entropy", "output-l1", "input-l1", "random"
+    "weighted-mi",
+    "signal-weighted-mi",
+    "class-weighted-mi",
+    "cell-weighted-mi",
+    "mi",
+    "entropy",
+    "output-l1",
+    "input-l1",
+    "random",
 ]
 #: Kinds that need labels.
-LABELLED = ("weighted-mi", "class-weighted-mi", "cell-weighted-mi", "mi")
+LABELLED = ("weighted-mi", "signal-weighted-mi", "class-weighted-mi", "cell-weighted-mi", "mi")
 #: Bins of a channel when its redundancy with others is measured: C^2 joint histograms.
 _PAIR_BINS = 8
 
 
-def channel_scores(
-    graph: Graph, cmap: ChannelMap, kind: ChannelKind, setting: Setting, samples: int, bins: int
-) -> ChannelScores:
+def channel_scores(kind: ChannelKind, of: Statistics, bins: int) -> ChannelScores:
     """[ids] >= 0.
 
     input-l1, output-l1: sums of |w| over the weights that make, or read, a channel. entropy: of what it holds. mi: with
-    the labels. weighted-mi: times output-l1. class-weighted-mi: classes of which a layer's channels tell little weigh
-    more. cell-weighted-mi: of parts of the image, weighted by the energy there. random: the baseline, by the seed.
+    the labels. weighted-mi: times output-l1. signal-weighted-mi: times output-l1 and the mean size of what the channel
+    holds, which is how much its readers get of it. class-weighted-mi: classes of which a layer's channels tell little
+    weigh more. cell-weighted-mi: of parts of the image, weighted by the energy there. random: the baseline, by the
+    seed.
     Raises OptionError where labels are needed and missing.
     """
+    graph, cmap, setting = of.graph, of.cmap, of.setting
     if kind == "random":
         return np.random.default_rng(setting.seed).random(id_count(cmap))
     if kind == "input-l1":
@@ -50,12 +56,12 @@ def channel_scores(
     of_readers = read(graph, cmap, magnitude(graph))
     if kind == "output-l1":
         return of_readers
-    dataset = statistics_samples(setting, samples, labelled=kind in LABELLED)
+    dataset = of.dataset
     if kind in LABELLED and dataset.labels is None:
         raise OptionError(
             f"score '{kind}' needs labels: give data with 'y', or take score=entropy, output-l1 or input-l1"
         )
-    seen = views(graph, cmap, dataset, setting, cells=kind == "cell-weighted-mi")
+    seen = of.cells if kind == "cell-weighted-mi" else of.means
     if kind == "entropy" or dataset.labels is None:
         count = entropy.bins_for(len(dataset), 1, bins)
         of_view: Callable[[View], NDArray[np.float64]] = lambda v: entropy.entropy(  # noqa: E731
@@ -64,17 +70,21 @@ def channel_scores(
     else:
         labels = np.unique(dataset.labels, return_inverse=True)[1].astype(np.int64)
         count = entropy.bins_for(len(labels), int(labels.max()) + 1, bins)
-        measure = {"class-weighted-mi": _by_class, "cell-weighted-mi": _by_cell}.get(kind, _plain)
+        measure = _BY_KIND.get(kind, _plain)
         of_view = lambda v: measure(v, labels, count)  # noqa: E731
     found = np.zeros(id_count(cmap))
     for index, view in enumerate(seen):
         setting.progress("information of channels", index, len(seen))
         np.maximum.at(found, view.ids, of_view(view))
-    return found * of_readers if kind == "weighted-mi" else found
+    return found * of_readers if kind in ("weighted-mi", "signal-weighted-mi") else found
 
 
 def _plain(view: View, labels: Labels, bins: int) -> NDArray[np.float64]:
     return entropy.mutual_information(entropy.equal_frequency(view.means, bins), labels)
+
+
+def _by_signal(view: View, labels: Labels, bins: int) -> NDArray[np.float64]:
+    return np.asarray(_plain(view, labels, bins) * np.abs(view.means).mean(axis=0))
 
 
 def _by_class(view: View, labels: Labels, bins: int) -> NDArray[np.float64]:
@@ -95,18 +105,22 @@ def _by_cell(view: View, labels: Labels, bins: int) -> NDArray[np.float64]:
     return found
 
 
-def without_redundancy(
-    graph: Graph, cmap: ChannelMap, scores: ChannelScores, weight: float, setting: Setting, samples: int
-) -> ChannelScores:
+_BY_KIND: dict[str, Callable[[View, Labels, int], NDArray[np.float64]]] = {
+    "signal-weighted-mi": _by_signal,
+    "class-weighted-mi": _by_class,
+    "cell-weighted-mi": _by_cell,
+}
+
+
+def without_redundancy(of: Statistics, scores: ChannelScores, weight: float) -> ChannelScores:
     """Ranks [ids] (larger is better) of a forward selection in each group: the channel next with the most score, over
     the group's largest, less `weight` times what it shares on average with those chosen before, as a part of its
     entropy (Peng et al., "Feature selection based on mutual information: mRMR", TPAMI 2005).
     """
-    dataset = statistics_samples(setting, samples, labelled=False)
     ranks = np.zeros_like(scores)
-    seen = {int(i): (view, place) for view in views(graph, cmap, dataset, setting) for place, i in enumerate(view.ids)}
-    for done, group in enumerate(cmap.groups):
-        setting.progress("redundancy of channels", done, len(cmap.groups))
+    seen = {int(i): (view, place) for view in of.means for place, i in enumerate(view.ids)}
+    for done, group in enumerate(of.cmap.groups):
+        of.setting.progress("redundancy of channels", done, len(of.cmap.groups))
         columns = np.stack([seen[int(i)][0].means[:, seen[int(i)][1]] for i in group.ids], axis=1)
         shared = entropy.pairwise_information(entropy.equal_frequency(columns, _PAIR_BINS))
         own = np.sqrt(np.maximum(np.diagonal(shared), 1e-12))

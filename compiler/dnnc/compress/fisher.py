@@ -104,7 +104,7 @@ class Fisher(Method):
         cmap = channel_map(graph)
         if not linear_nodes(graph.nodes) or (channels and not cmap.groups):
             return Compressed(graph, (f"fisher: there is no {self.structure} to take out",))
-        make = self._channel_maker(graph, cmap, setting) if channels else self._weight_maker(graph, setting)
+        make = self._channel_maker(graph, cmap, setting) if channels else self.weight_maker(graph, setting)
         if self.density is not None:
             found, missed = make(self.density), None
             if self.max_drop is not None:
@@ -131,7 +131,7 @@ class Fisher(Method):
         scores = weight_scores(graph, kind, setting, self.samples, self.steps, self.temperature)
         return {n: np.where(graph.by_name[n].params["weight"] == 0, -1.0, s) for n, s in scores.items()}
 
-    def _weight_maker(self, graph: Graph, setting: Setting) -> Callable[[float], Graph]:
+    def weight_maker(self, graph: Graph, setting: Setting) -> Callable[[float], Graph]:
         """The graph of a density. Weights that are zero already go first."""
         if self._score.startswith(_THEN):
             first, second = magnitude(graph), self._weights(graph, setting)

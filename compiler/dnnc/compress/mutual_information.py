@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from dnnc.compress.activation_samples import Statistics
 from dnnc.compress.budget import Budget, accuracy, solve, weight_count
 from dnnc.compress.channel_order import Ids, Ranking, by_share, channel_order, per_group
-from dnnc.compress.channel_scores import ChannelKind, channel_scores, without_redundancy
+from dnnc.compress.channel_scores import LABELLED, ChannelKind, channel_scores, without_redundancy
 from dnnc.compress.method import Compressed, Method, Setting
 from dnnc.compress.recalibrate import recalibrate
 from dnnc.compress.surgery import ChannelMap, channel_map, remove
@@ -28,11 +29,11 @@ class MutualInformation(Method):
     """Removes the channels of the lowest score, with all that depends on them.
 
     score: weighted-mi (mutual information with the labels times the L1 of the weights that read the channel), mi,
-    class-weighted-mi, cell-weighted-mi, and, which need no labels, entropy, output-l1, input-l1, random. ranking: in
-    every group of channels the same share goes, or one ranking of all, in which scores count as parts of their group's
-    largest and every group keeps the share `floor`. redundancy: how much a channel loses by what it shares with better
-    ones (0..1 or so; ranking=layer). samples, bins: of the estimates. recalibrate: whether what stays gets the means
-    and deviations back that it had (see dnnc.compress.recalibrate).
+    signal-weighted-mi, class-weighted-mi, cell-weighted-mi (see channel_scores), and, which need no labels, entropy,
+    output-l1, input-l1, random. ranking: in every group of channels the same share goes, or one ranking of all, in
+    which scores count as parts of their group's largest and every group keeps the share `floor`. redundancy: how much a
+    channel loses by what it shares with better ones (0..1 or so; ranking=layer). samples, bins: of the estimates.
+    recalibrate: whether what stays gets the means and deviations back that it had (see dnnc.compress.recalibrate).
 
     keep: share of channels that every group keeps; params, macs: fractions of the network's that may be left;
     flash_bytes and cycles on the target; max_drop: points of accuracy on held-out samples. Default: max_drop=0.5,
@@ -78,9 +79,10 @@ class MutualInformation(Method):
         cmap = channel_map(graph)
         if not cmap.groups:
             return Compressed(graph, ("mutual-information: there is no channel to take out",))
-        scores = channel_scores(graph, cmap, self.score, setting, self.samples, self.bins)
+        statistics = Statistics(graph, cmap, setting, self.samples, self.score in LABELLED)
+        scores = channel_scores(self.score, statistics, self.bins)
         if self.redundancy:
-            scores = without_redundancy(graph, cmap, scores, self.redundancy, setting, self.samples)
+            scores = without_redundancy(statistics, scores, self.redundancy)
         if self.keep is not None:
             found = self.without(graph, cmap, by_share(cmap, scores, self.keep), setting)
             missed = self._dropped(graph, found, setting)
