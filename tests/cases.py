@@ -134,11 +134,12 @@ class Maker:
         return real
 
     def linear(
-        self, op: Op, x: str, shape: Shape, widths: Widths, out_bits: int = 8, gain: float = 1.0, density: float = 1.0
-    ) -> str:
+        self, op: Op, x: str, shape: Shape, widths: Widths, out_bits: int = 8, gain: float = 1.0, density: float = 1.0,
+        ternary: bool = False,
+    ) -> str:  # fmt: skip
         """A layer with random weights of `shape` [O, ...] and of the given widths, repeated over the channels.
 
-        density: the share of weights that are kept; the others are 0.
+        density: the share of weights that are kept; the others are 0. ternary: no weight is below -1 or above 1.
         """
         bits = np.resize(np.asarray(widths, np.uint8), shape[0])
         source = self.types[x].quant
@@ -153,6 +154,8 @@ class Maker:
         if density < 1:
             weight = np.asarray(params["weight"])
             params["weight"] = np.where(self.rng.random(weight.shape) < density, weight, 0)
+        if ternary:
+            params["weight"] = np.clip(params["weight"], -1, 1)
         return self.add(op, [x], params, bits=out_bits, gain=gain)
 
     def _weights(self, bits: int, shape: Shape) -> Array:
@@ -371,6 +374,30 @@ def _sparse_dense(name: str, shape: Shape, outputs: int, density: float, widths:
     return Case(f"sparse_{name}", build)
 
 
+def _ternary(name: str, image: Shape, outputs: int, kernel: tuple[int, int], bits: int = 8, **attributes: Any) -> Case:
+    """Weights of -1, 0 and 1 of 2 bits."""
+
+    def build(make: Maker) -> list[str]:
+        op = Conv2D(**attributes)
+        shape = (outputs, *kernel, image[2])
+        return [make.linear(op, make.input(*image, bits=bits), shape, 2, bits, ternary=True)]
+
+    return Case(f"ternary_{name}", build)
+
+
+def _ternary_layers() -> list[Case]:
+    same = (1, 1, 1, 1)
+    return [
+        _ternary("conv", (9, 8, 8), 12, (3, 3), padding=same, clamp=RELU),
+        _ternary("conv_odd", (9, 14, 4), 9, (3, 3), padding=same, stride=(2, 1)),
+        _ternary("conv_chunks", (7, 6, 64), 41, (3, 3), padding=same),
+        _ternary("conv_deep_chunks", (7, 6, 232), 10, (3, 3), padding=same),
+        _ternary("pointwise", (8, 8, 16), 24, (1, 1)),
+        _ternary("pointwise_chunks", (6, 7, 200), 70, (1, 1)),
+        _ternary("conv_16_bit", (7, 6, 8), 6, (3, 3), 16, padding=same),
+    ]
+
+
 def _sparse_layers() -> list[Case]:
     same = (1, 1, 1, 1)
     return [
@@ -417,6 +444,7 @@ def _sparse_layers() -> list[Case]:
         _sparse_dense("dense_rank_3", (2, 3, 50), 6, 0.1, 4),
         _sparse_dense("dense_mixed", (90,), 13, 0.1, (4, 8, 3, 2, 6)),
         _sparse_dense("dense_left_shift", (40,), 9, 0.04, 2, gain=6.0),
+        *_ternary_layers(),
         _sparse_dense("dense_16_to_8_bit", (60,), 7, 0.1, 4, bits=16),
     ]
 

@@ -7,12 +7,14 @@ store of the C does to the arena; scratch, weights and tables do not appear.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from dnnc.backends.c.program import Call
+from dnnc.backends.c.ternary import chunks
 
 Fields = Mapping[str, Any]
 #: (operand, element): operand 0, 1, ... is read; WRITE is written.
@@ -374,7 +376,23 @@ TWO_PIXELS: Mapping[str, Callable[[Fields], Iterator[Event]]] = {
 }
 
 
+def ternary(call: Call) -> Iterator[Event]:
+    """generic/ternary.c: some channels after another, as the kernel for 2 bits makes them."""
+    assert call.kernel.inner is not None
+    for first, count in chunks(call.fields):
+        part = replace(call, kernel=call.kernel.inner, fields={**call.fields, "out_c": count})
+        yield from ((operand, e + first if operand == WRITE else e) for operand, e in _events(part))
+
+
 def _events(call: Call) -> Iterator[Event]:
+    source = call.kernel.kernel.source
+    if source == "generic/ternary.c":
+        yield from ternary(call)
+        return
+    yield from _kernel_events(call)
+
+
+def _kernel_events(call: Call) -> Iterator[Event]:
     source = call.kernel.kernel.source
     if by_column(call):
         return depthwise_by_column(call.fields)

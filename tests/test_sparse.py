@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cases import Case, Maker, all_cases, case_graph
 from dnnc.backends.c import lower
 from dnnc.backends.c.table import IN_ORDER
+from dnnc.backends.c.ternary import pack_digits, unpack_digits
 from dnnc.cost.loader import load_target
 from dnnc.ir.graph import Graph
 from dnnc.ops.conv import Conv2D
@@ -75,6 +76,32 @@ def test_every_density_computes_the_same(density: float, tmp_path: Path) -> None
     for network, found in zip(networks, run_on_host(networks, "cortex-m7", tmp_path), strict=True):
         for name, codes in simulate(network.graph, network.inputs).items():
             assert np.array_equal(found[name], codes), network.graph.name
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("flipped", [0, 0x88888888])
+def test_digits_round_trip(flipped: int) -> None:
+    """Every half-word of ten digits, and words that end inside one."""
+    ends = np.arange(3**10)
+    digits = ends[:, None] // 3 ** np.arange(10) % 3
+    fields = np.concatenate([digits.ravel(), np.zeros(-digits.size % 16, np.int64)]).reshape(-1, 16) + 1
+    words = ((fields << np.arange(0, 32, 2)).sum(axis=1) ^ flipped).astype(np.uint32)
+    packed = pack_digits(words, flipped)
+    assert packed.nbytes <= len(words) * 16 / 5 + 4
+    assert np.array_equal(unpack_digits(packed, len(words), flipped), words)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("target", ["host", "cortex-m7", "cortex-m0plus", "rv32imc"])
+def test_ternary_layers_take_five_weights_a_byte(target: str) -> None:
+    hardware = load_target(target)
+    for case in all_cases():
+        if case.name.startswith("ternary_"):
+            graph = case_graph(case, target)
+            node = graph.nodes[0]
+            step, dense = (lower(graph, hardware, s).steps[0] for s in (IN_ORDER, IN_ORDER.write(node.name, "dense")))
+            assert "ternary" in step.kernel and "ternary" not in dense.kernel
+            assert 0.8 * dense.weight_bytes <= step.weight_bytes <= 0.8 * dense.weight_bytes + 4
 
 
 @pytest.mark.quick

@@ -17,17 +17,21 @@ from dnnc.backends.c.linear import layer_of, lower_dense
 from dnnc.backends.c.program import Refusal, Step
 from dnnc.backends.c.sparse import lower_delta
 from dnnc.backends.c.table import Layer
+from dnnc.backends.c.ternary import lower_ternary
 from dnnc.ir.graph import Node
 
 Lowering = Callable[[Context, Node, Layer], Step]
 
-#: Besides "dense". delta: records of a weight and the zeros after it (records.py).
-_SPARSE: Mapping[str, Lowering] = {"delta": lower_delta}
+#: Besides "dense". delta: records of a weight and the zeros after it (records.py). ternary: weights of -1, 0 and 1,
+#: five a byte (ternary.py).
+_OTHERS: Mapping[str, Lowering] = {"delta": lower_delta, "ternary": lower_ternary}
 #: Instructions of a multiply-accumulate by kernel family, and of depthwise layers, as targets/README.md has them; and
 #: of the kernel for records.
 _INSTRUCTIONS = {"armv7em": 1.1, "armv6m": 4.6, "rv32im": 3.2, "generic": 4.0}
 _DEPTHWISE = 2.0
 _RECORD = 8.0
+#: Instructions that unpack a ternary weight.
+_DIGIT = 10.0
 #: A larger share of weights than this that are not zero never pays.
 _LARGEST_DENSITY = 0.7
 
@@ -37,8 +41,8 @@ def lower_linear(context: Context, node: Node) -> Step:
     layer = layer_of(context, node)
     chosen = dict(context.selection.formats).get(node.name)
     made = {"dense": lower_dense(context, node, layer)}
-    for name, lowering in _SPARSE.items():
-        if name == chosen or density(node) <= _LARGEST_DENSITY:
+    for name, lowering in _OTHERS.items():
+        if name in (chosen, "ternary") or density(node) <= _LARGEST_DENSITY:
             step = _tried(lowering, context, node, layer)
             made |= {name: step} if step is not None else {}
     if chosen not in made:
@@ -63,6 +67,7 @@ def density(node: Node) -> float:
 def _by_rule(made: Mapping[str, Step], layer: Layer, density: float) -> str:
     dense = made["dense"]
     instructions = _INSTRUCTIONS[dense.calls[0].kernel.kernel.family] * (_DEPTHWISE if layer.op == "depthwise" else 1.0)
-    costs = {name: step.weight_bytes * _RECORD * density for name, step in made.items()}
-    costs["dense"] = dense.weight_bytes * instructions
-    return min((name for name in made if made[name].weight_bytes <= dense.weight_bytes), key=lambda name: costs[name])
+    pixels = layer.out_h * layer.out_w
+    each = {"dense": instructions, "delta": _RECORD * density, "ternary": instructions + _DIGIT / pixels}
+    able = [name for name, step in made.items() if step.weight_bytes <= dense.weight_bytes]
+    return min(able, key=lambda name: made[name].weight_bytes * each[name])
