@@ -27,6 +27,7 @@ from dnnc.ops.pointwise import Pointwise
 from dnnc.ops.pool import ReduceMean
 from dnnc.quantise.dataset import Dataset
 from models import tiny_cnn, tiny_conv1d, tiny_mlp
+from random_graphs import random_graph
 
 SHORT = Recipe(epochs=1, batch=32, max_steps=6, autocast=False)
 
@@ -261,6 +262,26 @@ def test_branches_grouped_layers_and_gates() -> None:
     data = Dataset(data.inputs, data.inputs["x"].mean((1, 2))[:, :3].argmax(1))
     found = train(graph, ArrayFeed(data), Recipe(epochs=8, batch=32, rate=0.2))
     assert accuracy(found, data) > accuracy(graph, data) + 10
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_random_networks(normalise: bool) -> None:
+    """Whatever the operations: it runs, stays finite, keeps structure and zeros, and recalibrates."""
+    trained_ones = 0
+    for seed in range(24):
+        graph = random_graph(seed)
+        if not any(k in n.params for n in graph.nodes for k in ("weight", "slope")):
+            continue
+        trained_ones += 1
+        data = random_data(graph, 40)
+        found = train(graph, ArrayFeed(data), replace(SHORT, batch=20, max_steps=2, normalise=normalise))
+        assert [(n.name, n.type) for n in found.nodes] == [(n.name, n.type) for n in graph.nodes]
+        for name, before in weights(graph).items():
+            assert np.isfinite(weights(found)[name]).all(), (seed, name)
+            if name.endswith("weight"):
+                assert np.all(weights(found)[name][before == 0] == 0)
+        assert all(np.isfinite(p).all() for p in weights(recalibrate(found, graph, data)).values())
+    assert trained_ones > 10
 
 
 @pytest.mark.quick

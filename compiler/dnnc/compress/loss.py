@@ -45,7 +45,7 @@ class Objective:
         if self._teacher is not None and not self.classifier:
             answers = [self.teach(Batch(dict(inputs), None)) for inputs in batches]
             for index, head in enumerate(self._of_teacher):
-                y = torch.cat([a[head.value] for a in answers]).flatten(1).double()
+                y = _rows(torch.cat([a[head.value] for a in answers])).double()
                 self._variances[index] = max(float(y.var(dim=0, unbiased=False).sum()), 1e-12)
 
     @torch.no_grad()
@@ -69,19 +69,19 @@ class Objective:
         start = 0
         if self._labelled and labels is not None:
             start = 1
-            y = found[self.wanted[0]].float().flatten(1)
+            y = _rows(found[self.wanted[0]].float())
             share = self._recipe.distil
             if share < 1:
                 parts.append((1 - share) * self._of_labels(y, labels))
             if share > 0:
-                parts.append(share * self._divergence(y, taught[self._of_teacher[0].value].float().flatten(1)))
+                parts.append(share * self._divergence(y, _rows(taught[self._of_teacher[0].value].float())))
         if self._teacher is not None:
             for index in range(start, len(self._student)):
                 y, t = found[self.wanted[index]].float(), taught[self._of_teacher[index].value].float()
                 if self._student[index].logits:
                     parts.append(self._divergence(y, t))
                 else:
-                    parts.append((y - t).square().flatten(1).sum(1).mean() / self._variances[index])
+                    parts.append(_rows((y - t).square()).sum(1).mean() / self._variances[index])
         return torch.stack(parts).sum()
 
     def _of_labels(self, y: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -114,3 +114,8 @@ def _heads(graph: Graph, labelled: bool) -> tuple[Head, ...]:
     if labelled and first is not None and isinstance(first.op, Pointwise) and first.op.function == "sigmoid":
         return (Head(first.inputs[0], found[0].logits), *found[1:])
     return found
+
+
+def _rows(y: torch.Tensor) -> torch.Tensor:
+    """[N, everything else]; outputs may be lone numbers."""
+    return y.reshape(len(y), -1)
