@@ -147,7 +147,7 @@ def main() -> None:
         if options.rest.only in (None, case.name):
             run(case, *common.lenet(case.name), options, table)
         # An epoch takes some three minutes of CPU time: a quick run measures the stored weights.
-        case = Case("vgg_small_cifar10", 1.5, Symog(weights=BITS, epochs=6), Lsq(weights=BITS, epochs=2))
+        case = Case("vgg_small_cifar10", 1.5, Symog(weights=BITS, epochs=6), Lsq(weights=BITS, epochs=1))
         options.rest.from_weights |= options.quick
         if options.rest.only in (None, case.name):
             run(case, *common.cifar(case.name), options, table)

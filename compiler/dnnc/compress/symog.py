@@ -140,7 +140,7 @@ class Pull(Hooks):
             self.steps = {
                 name: power_of_two_steps(p["weight"], self.bits, self.by_channel or "gamma" in p)
                 for name, p in params.items()
-                if "weight" in p and "weight_scale" not in p
+                if "weight" in p
             }
         if progress < 1 or not self._rounds:
             return params
