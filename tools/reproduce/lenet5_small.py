@@ -35,7 +35,9 @@ from dnnc.simulate import quantise_inputs
 from dnnc.verify import verify
 
 STORED = Path(__file__).parent / "weights" / "lenet5_small.npz"
-GOAL, FLASH, ERROR = 1400, 6000, 0.95
+GOAL, FLASH, ERROR = 1900, 6000, 0.95
+#: Held-out images decide with a margin: the pruned network came from one that was trained on them.
+HELD_ERROR = 0.85
 METHOD = Olmp(epochs=8, tune=16, searches=0, rate=0.01, structure=0.5)
 #: From small to large; the first that keeps the held-out error is taken.
 WIDTHS = ("uniform{weights=4}", "uniform{weights=5}", "uniform{weights=6}", "int8")
@@ -146,7 +148,7 @@ def main() -> None:
         pruned = small(before, train, seed=0)
         STORED.write_bytes(dump_graph(pruned))
     seen, held_out = (dataset(before, part, 1 / 255) for part in (train.take(slice(0, CALIBRATION)), rest))
-    made = smallest(pruned, WIDTHS, seen, held_out, ERROR)
+    made = smallest(pruned, WIDTHS, seen, held_out, HELD_ERROR)
     return report(options, before, made, dataset(before, images.mnist("test"), 1 / 255), pruned)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -149,17 +149,33 @@ class Run:
             return best, None
         if must:
             return best, f"max_drop: {reached:.2f} % of held-out samples are right, {bound:.2f} % are asked for"
-        low, high, found = 0, len(states) - 1, None  # states[high] fails
-        while low < high:
-            middle = (low + high) // 2
-            tuned = self.tune(states[middle])
-            if accuracy(tuned, held_out) >= bound - 1e-9:
-                found, low = tuned, middle + 1
-            else:
-                high = middle
+        found = self._sparsest(states, lambda tuned: accuracy(tuned, held_out) >= bound - 1e-9)
         if found is None:
             return graph, f"max_drop: no pruned network has {bound:.2f} % of held-out samples right; nothing is pruned"
         return found, None
+
+    def _sparsest(self, states: list[_State], fits: Callable[[Graph], bool]) -> Graph | None:
+        """The sparsest state that fits when tuned; of the last one it is known that it does not.
+
+        Mostly it is not far: one state back, then two, four, ...; and from the first that fits towards the sparsest.
+        """
+        last = fails = len(states) - 1
+        holds, found, step = 0, None, 1
+        while found is None and fails > 0:
+            holds = max(last - step, 0)
+            tuned = self.tune(states[holds])
+            if fits(tuned):
+                found = tuned
+            else:
+                fails, step = holds, 2 * step
+        while found is not None and fails - holds > 1:
+            middle = (holds + fails) // 2
+            tuned = self.tune(states[middle])
+            if fits(tuned):
+                found, holds = tuned, middle
+            else:
+                fails = middle
+        return found
 
     def prune(self, graph: Graph, goal: int, hopeless: float | None, held_out: Dataset | None) -> list[_State]:
         """Ever fewer parameters while training, fast at first; stops at `goal`, or where accuracy is hopeless."""
@@ -199,7 +215,7 @@ class Run:
     @staticmethod
     def _target(whole: int, goal: int, done: float) -> int:
         """Parameters left at `done` of all steps: their logarithm falls ever more slowly."""
-        part = 1 - (1 - min(done / _NEXT, 1.0)) ** 2
+        part = 1 - (1 - min(done / _NEXT, 1.0)) ** 3
         return round(whole * float((goal / whole) ** part))
 
     def _smaller(self, net: Spliced) -> Spliced:
