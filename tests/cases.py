@@ -445,6 +445,9 @@ def _sparse_layers() -> list[Case]:
         _sparse_dense("dense_mixed", (90,), 13, 0.1, (4, 8, 3, 2, 6)),
         _sparse_dense("dense_left_shift", (40,), 9, 0.04, 2, gain=6.0),
         *_ternary_layers(),
+        _sparse("bitmap_conv", (12, 11, 6), 7, (3, 3), 0.5, padding=same),
+        _sparse("bitmap_odd", (21, 16, 7), 5, (3, 2), 0.55, (8, 5), padding=(1, 2, 0, 1), stride=(1, 2)),
+        _sparse("bitmap_groups", (9, 12, 8), 6, (3, 3), 0.5, groups=2, dilation=(2, 1), padding=(2, 1, 2, 1)),
         _sparse_dense("dense_16_to_8_bit", (60,), 7, 0.1, 4, bits=16),
     ]
 

@@ -18,7 +18,7 @@ from dnnc.ir.graph import Graph
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
 from dnnc.quantise.bytes import linear_bytes
-from dnnc.records import MAX_BITS, pack_records, unpack_records
+from dnnc.records import MAX_BITS, pack_bitmap, pack_records, unpack_bitmap, unpack_records
 from dnnc.simulate import simulate
 from host_program import Network, run_on_host
 
@@ -40,6 +40,10 @@ def test_records_round_trip(size: int, density: float, bits: int, lead: int, see
     assert packed.bits <= MAX_BITS
     assert len(packed.words) == 2 + -(-packed.count * packed.bits // 16)
     assert np.array_equal(unpack_records(packed, len(weight)), weight)
+    if not lead:
+        bitmap = pack_bitmap(weight.astype(np.int8))
+        assert len(bitmap.words) == 2 + -(-(size + np.count_nonzero(weight) * bitmap.value_bits) // 16)
+        assert np.array_equal(unpack_bitmap(bitmap, size), weight)
 
 
 @pytest.mark.quick
@@ -70,9 +74,10 @@ def test_every_density_computes_the_same(density: float, tmp_path: Path) -> None
     for graph in graphs:
         (source,) = graph.inputs
         codes = {source.name: rng.integers(-128, 128, (4, *source.type.shape)).astype(np.int32)}
-        forced = IN_ORDER.write(graph.nodes[0].name, "delta")
-        assert "sparse_delta" in lower(graph, M7, forced).steps[0].kernel
-        networks += [Network(graph, codes, spread, selection=forced) for spread in (True, False)]
+        for format, kernel in (("delta", "sparse_delta"), ("bitmap", "s8_bitmap")):
+            forced = IN_ORDER.write(graph.nodes[0].name, format)
+            assert kernel in lower(graph, M7, forced).steps[0].kernel
+            networks += [Network(graph, codes, spread, selection=forced) for spread in (True, False)]
     for network, found in zip(networks, run_on_host(networks, "cortex-m7", tmp_path), strict=True):
         for name, codes in simulate(network.graph, network.inputs).items():
             assert np.array_equal(found[name], codes), network.graph.name
@@ -109,9 +114,10 @@ def test_ternary_layers_take_five_weights_a_byte(target: str) -> None:
 def test_the_rule_takes_records_for_sparse_layers_only(target: str) -> None:
     hardware = load_target(target)
     for case in all_cases():
-        if case.name.startswith("sparse_"):
+        if case.name.startswith("sparse_") and (target != "cortex-m7" or "bitmap" not in case.name):
             program = lower(case_graph(case, target), hardware)
-            assert [k.kernel.op for k in program.kernels] == ["sparse"], case.name
+            expected = "bitmap" if "bitmap" in case.name else "sparse"
+            assert [k.kernel.op for k in program.kernels] == [expected], case.name
     for kind in ("dense", "conv", "groups"):
         assert "sparse" not in lower(one_layer("full", 1.0, kind), hardware).steps[0].kernel
 

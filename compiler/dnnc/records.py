@@ -4,6 +4,7 @@ The weights of a layer are one run [O * K] in the order of the kernel's loops: o
 column, input channel of the group. A record of `bits` = gap_bits + value_bits bits is the weight above the number of
 zeros that follow. Where that number does not fit, a record of weight 0 stands at the first zero that is left: it skips
 (number + 1) * 2**gap_bits places. The first half-word is the place of the first record; the last gap reaches the end.
+Where about every other weight is 0, a bitmap is shorter: a bit for every place, and the weight after each that is 1.
 """
 
 from __future__ import annotations
@@ -44,10 +45,39 @@ def pack_records(weight: NDArray[Any]) -> Records:
     first, values, numbers = _records(flat, gap_bits)
     bits = gap_bits + value_bits
     fields = (values & ((1 << value_bits) - 1)) << gap_bits | numbers
-    stream = (fields[:, None] >> np.arange(bits) & 1).astype(np.uint8).ravel()
-    data = np.packbits(stream, bitorder="little").tobytes()
+    stream = fields[:, None] >> np.arange(bits) & 1
+    return Records(_words(first, stream.ravel()), len(values), gap_bits, value_bits)
+
+
+def pack_bitmap(weight: NDArray[Any]) -> Records:
+    """Codes int8 of any shape, in order: for each a bit 0, or a bit 1 and the weight above it."""
+    flat = np.asarray(weight, np.int64).ravel()
+    value_bits = _value_bits(flat)
+    fields = flat << 1 | (flat != 0)
+    every = fields[:, None] >> np.arange(1 + value_bits) & 1
+    taken = (flat != 0)[:, None] | (np.arange(1 + value_bits) == 0)
+    return Records(_words(0, every[taken]), len(flat), 1, value_bits)
+
+
+def unpack_bitmap(records: Records, size: int) -> NDArray[np.int64]:
+    """Inverse of pack_bitmap: the codes [size], read as the kernel reads them."""
+    found = np.zeros(size, np.int64)
+    at = 16
+    for place in range(size):
+        halves = int(records.words[at >> 4]) | int(records.words[(at >> 4) + 1]) << 16
+        record = halves >> (at & 15) & ((1 << records.bits) - 1)
+        at += records.bits if record & 1 else 1
+        if record & 1:
+            value = record >> 1
+            found[place] = value - (value >> (records.value_bits - 1) << records.value_bits)
+    return found
+
+
+def _words(first: int, stream: NDArray[Any]) -> NDArray[np.uint16]:
+    """The place of the first record, the bits in half-words, and a half-word more."""
+    data = np.packbits(stream.astype(np.uint8), bitorder="little").tobytes()
     words = np.frombuffer(data + b"\0" * (len(data) % 2), "<u2")
-    return Records(np.concatenate([[first], words, [0]]).astype(np.uint16), len(values), gap_bits, value_bits)
+    return np.concatenate([[first], words, [0]]).astype(np.uint16)
 
 
 def record_bytes(weight: NDArray[Any], value_bits: int) -> int:

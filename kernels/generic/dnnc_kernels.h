@@ -70,6 +70,7 @@ typedef struct {
  * weights: the place of the first record; then records of `bits` bits, the lowest first, across uint16_t. A record is
  * the weight in two's complement above the number, in gap_bits bits, of the zeros between it and the next record. A
  * weight 0 stands for more zeros: the next record is (number + 1) << gap_bits places on. The last one leads to the end.
+ * Or a bitmap: for every place a bit 0, or a bit 1 and the weight above it; `bits` is of these two, gap_bits is 1.
  * tables: two elements an output channel, bias >> bias_shift and multiplier >> multiplier_shift, which lose nothing by
  * it; where `wide` is 1, int32_t instead of int16_t. */
 typedef struct {

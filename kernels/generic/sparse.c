@@ -1,5 +1,5 @@
 /* Convolution of any kind, and fully connected, whose weights are mostly zero: only the others are stored, each in a
- * record with how many zeros follow it. dnnc_sparse_t describes them.
+ * record with how many zeros follow it, or, with DNNC_BITMAP, after a bit that says so. dnnc_sparse_t describes them.
  *
  * A band of output rows at a time, one output channel after another is made: a weight is decoded once and multiplied
  * with all pixels of the band, whose sums lie in the scratch. So the time follows the number of weights. */
@@ -72,7 +72,10 @@ void DNNC_KERNEL(const dnnc_sparse_t *layer, const DNNC_X *x, DNNC_Y *y, void *s
 void DNNC_KERNEL(const dnnc_sparse_t *layer, const DNNC_X *x, DNNC_Y *y, void *scratch) {
   const dnnc_sparse_t at = *layer; /* y may alias it */
   const uint32_t in_stride = (uint32_t)at.groups * at.in_c, outputs = (uint32_t)at.groups * at.out_c;
-  const uint32_t mask = (1u << at.gap_bits) - 1u, spare = 32u - at.bits;
+  const uint32_t spare = 32u - at.bits;
+#if !DNNC_BITMAP
+  const uint32_t mask = (1u << at.gap_bits) - 1u;
+#endif
   uint32_t *sums = scratch;
   patch_t patch;
   patch.x_row = at.stride_h * at.in_w * in_stride;
@@ -108,9 +111,18 @@ void DNNC_KERNEL(const dnnc_sparse_t *layer, const DNNC_X *x, DNNC_Y *y, void *s
               const uint16_t *halves = at.weights + (bit >> 4);
               uint32_t record = (halves[0] | (uint32_t)halves[1] << 16) >> (bit & 15u);
               int32_t weight = (int32_t)(record << spare) >> (spare + at.gap_bits);
-              uint32_t zeros = (record & mask) + 1u;
+#if DNNC_BITMAP
+              uint32_t places = 1;
+              if (!(record & 1u)) {
+                bit++;
+                gap++;
+                continue;
+              }
+#else
+              uint32_t places = (record & mask) + 1u;
+#endif
               if (!weight) {
-                zeros <<= at.gap_bits;
+                places <<= at.gap_bits;
               } else if (pixels == 1 && taken) {
                 common += (uint32_t)(patch.x[gap] * weight);
               } else {
@@ -118,7 +130,7 @@ void DNNC_KERNEL(const dnnc_sparse_t *layer, const DNNC_X *x, DNNC_Y *y, void *s
                 if (taken) accumulate(&patch, gap, weight);
               }
               bit += at.bits;
-              gap += zeros;
+              gap += places;
             } while (gap < at.in_c);
           }
           gap -= at.in_c;

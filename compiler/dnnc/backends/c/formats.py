@@ -15,21 +15,23 @@ import numpy as np
 from dnnc.backends.c.context import Context
 from dnnc.backends.c.linear import layer_of, lower_dense
 from dnnc.backends.c.program import Refusal, Step
-from dnnc.backends.c.sparse import lower_delta
+from dnnc.backends.c.sparse import lower_bitmap, lower_delta
 from dnnc.backends.c.table import Layer
 from dnnc.backends.c.ternary import lower_ternary
 from dnnc.ir.graph import Node
 
 Lowering = Callable[[Context, Node, Layer], Step]
 
-#: Besides "dense". delta: records of a weight and the zeros after it (records.py). ternary: weights of -1, 0 and 1,
-#: five a byte (ternary.py).
-_OTHERS: Mapping[str, Lowering] = {"delta": lower_delta, "ternary": lower_ternary}
+#: Besides "dense". delta: records of a weight and the zeros after it; bitmap: a bit a place (records.py). ternary:
+#: weights of -1, 0 and 1, five a byte (ternary.py).
+_OTHERS: Mapping[str, Lowering] = {"delta": lower_delta, "bitmap": lower_bitmap, "ternary": lower_ternary}
 #: Instructions of a multiply-accumulate by kernel family, and of depthwise layers, as targets/README.md has them; and
 #: of the kernel for records.
 _INSTRUCTIONS = {"armv7em": 1.1, "armv6m": 4.6, "rv32im": 3.2, "generic": 4.0}
 _DEPTHWISE = 2.0
 _RECORD = 8.0
+#: Instructions for a place of a bitmap.
+_PLACE = 10.0
 #: Instructions that unpack a ternary weight.
 _DIGIT = 10.0
 #: A larger share of weights than this that are not zero never pays.
@@ -69,5 +71,6 @@ def _by_rule(made: Mapping[str, Step], layer: Layer, density: float) -> str:
     instructions = _INSTRUCTIONS[dense.calls[0].kernel.kernel.family] * (_DEPTHWISE if layer.op == "depthwise" else 1.0)
     pixels = layer.out_h * layer.out_w
     each = {"dense": instructions, "delta": _RECORD * density, "ternary": instructions + _DIGIT / pixels}
+    each["bitmap"] = _RECORD * density + _PLACE / pixels
     able = [name for name, step in made.items() if step.weight_bytes <= dense.weight_bytes]
     return min(able, key=lambda name: made[name].weight_bytes * each[name])

@@ -15,7 +15,7 @@ from dnnc.backends.c.table import Layer, band_rows
 from dnnc.ir.graph import Node
 from dnnc.ops.common import quant_of
 from dnnc.ops.tables import LARGEST_SPARSE_SHIFT, exact_halves
-from dnnc.records import pack_records
+from dnnc.records import Records, pack_bitmap, pack_records
 
 
 def sparse_layer(layer: Layer) -> Layer:
@@ -23,14 +23,21 @@ def sparse_layer(layer: Layer) -> Layer:
     if layer.op == "depthwise":
         channels = layer.in_c
         layer = replace(layer, groups=channels, in_c=1, out_c=layer.out_c // channels)
-    return replace(layer, op="sparse", bits=0, shift_only=False)
+    return replace(layer, bits=0, shift_only=False)
 
 
 def lower_delta(context: Context, node: Node, layer: Layer) -> Step:
     """One call of the kernel for records, whatever widths the channels have. Raises Refusal where it cannot serve."""
-    layer = sparse_layer(layer)
+    return _lower(context, node, replace(sparse_layer(layer), op="sparse"), pack_records(node.params["weight"]))
+
+
+def lower_bitmap(context: Context, node: Node, layer: Layer) -> Step:
+    """Likewise, of the kernel for bitmaps."""
+    return _lower(context, node, replace(sparse_layer(layer), op="bitmap"), pack_bitmap(node.params["weight"]))
+
+
+def _lower(context: Context, node: Node, layer: Layer, records: Records) -> Step:
     kernel = context.instance(layer)
-    records = pack_records(node.params["weight"])
     lo, hi = (int(v) for v in node.params["clamp"])
     numbers: dict[str, Value] = {
         "weights": Array("weights", "uint16_t", "weights", records.words),

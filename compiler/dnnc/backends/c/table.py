@@ -25,11 +25,11 @@ STORED_WIDTHS = tuple(sorted({stored_width(bits) for bits in WEIGHT_BITS}))
 class Layer:
     """What a row is asked about: one call to be made. The fields after `bits` are those of dnnc_linear_t.
 
-    op: "conv", "depthwise", "dense" (a conv of 1x1 without padding, one group, any stride), "sparse" (any of them, with
-    the weights that are not zero), or the name of another operation. elements: "s4", "s8" or "s16" of every input and
-    of the output. bits: stored width of the weights, 0 without weights and for "sparse". in_c, out_c: channels of one
-    group (of this call). scattered: output channels are mapped through dnnc_linear_t.channels. shift_only: the target
-    requantises by shifts, and every multiplier allows it.
+    op: "conv", "depthwise", "dense" (a conv of 1x1 without padding, one group, any stride), "sparse" or "bitmap" (any
+    of them, with the weights that are not zero), or the name of another operation. elements: "s4", "s8" or "s16" of
+    every input and of the output. bits: stored width of the weights, 0 without weights, and for these two. in_c, out_c:
+    channels of one group (of this call). scattered: output channels are mapped through dnnc_linear_t.channels.
+    shift_only: the target requantises by shifts, and every multiplier allows it.
     x and y start at a multiple of 4 bytes, except when groups of mixed widths are split into calls (`offset`).
     """
 
@@ -273,6 +273,14 @@ def _linear(
     return shift, both
 
 
+def _sparse(op: str, variant: str) -> Kernel:
+    """A kernel for the weights that are not zero."""
+    return Kernel(
+        op, "generic", "generic/sparse.c", "dnnc_sparse_t", variant, matches=_in_bytes, scratch=_band_bytes,
+        walk=walk.sparse_by_band, defines=(("DNNC_BITMAP", str(int(op == "bitmap"))),),
+    )  # fmt: skip
+
+
 def _softmax(elements: tuple[str, str], share: str) -> Kernel:
     """share: the C type that holds 2**16 << bits."""
     return Kernel(
@@ -286,16 +294,8 @@ GENERIC: tuple[Kernel, ...] = (
     *_linear("conv", _window_bytes, walk.conv_by_pixel),
     *_linear("depthwise", _tap_bytes, walk.depthwise_by_pixel, order="natural"),
     *_linear("dense", _nothing, walk.dense_by_four),
-    Kernel(
-        "sparse",
-        "generic",
-        "generic/sparse.c",
-        "dnnc_sparse_t",
-        "delta",
-        matches=_in_bytes,
-        scratch=_band_bytes,
-        walk=walk.sparse_by_band,
-    ),
+    _sparse("sparse", "delta"),
+    _sparse("bitmap", ""),
     Kernel("add", "generic", "generic/add.c", "dnnc_add_t", walk=walk.binary),
     Kernel("mul", "generic", "generic/mul.c", "dnnc_mul_t", walk=walk.binary),
     Kernel("pointwise", "generic", "generic/pointwise.c", "dnnc_pointwise_t", walk=walk.element_wise, matches=_narrow),
