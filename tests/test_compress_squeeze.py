@@ -15,7 +15,7 @@ from digits import Net, network, trained
 from dnnc.compress import parse_method, subset
 from dnnc.compress.absorb import Choice, Squeezer, linear_layers
 from dnnc.compress.budget import accuracy, weight_count
-from dnnc.compress.collect import Pair, Values, moments, output_metrics
+from dnnc.compress.collect import Pair, Values, output_metrics, paired_rows
 from dnnc.compress.feed import ArrayFeed
 from dnnc.compress.method import Setting, Usage
 from dnnc.compress.squeeze import Squeeze
@@ -262,7 +262,7 @@ def test_moments_pair_what_was_with_what_is() -> None:
     graph = network()
     pair = Pair.over(graph, noise(graph, 200))
     for name in ("c2", "dw"):
-        found = moments(pair, graph, name)
+        found = paired_rows(pair, graph, name).moments()
         weight = torch.tensor(graph.by_name[name].params["weight"]).double().reshape(len(found.x), -1, found.x.shape[1])
         solved = torch.linalg.solve(found.xx, found.xy).transpose(1, 2)
         torch.testing.assert_close(solved, weight, atol=1e-3, rtol=1e-3)
@@ -304,3 +304,22 @@ def test_wrong_options_are_named() -> None:
     graph = network()
     with pytest.raises(OptionError, match="emulated core"):
         Squeeze(speed=2).apply(graph, setting(noise(graph, 8)))
+
+
+@quick
+def test_targets_behind_a_clamp_never_get_worse() -> None:
+    """Too few inputs to make what the original makes: what the clamp cuts off is left free, round after round."""
+    graph = network()
+    rows = paired_rows(Pair.over(graph, noise(graph, 200)), graph, "c2")
+    part = replace(rows, x=rows.x[:, :, :40])
+    errors, targets = [], part
+    for _ in range(4):
+        found = targets.moments()
+        weight = torch.linalg.solve(found.xx + 1e-9 * torch.eye(40), found.xy).transpose(1, 2)
+        bias = found.y - (weight @ found.x[:, :, None])[..., 0]
+        made = torch.baddbmm(bias.float()[:, None], part.x, weight.float().transpose(1, 2))
+        errors.append(float(((made.clamp(min=0) - part.y.clamp(min=0)) ** 2).mean()))
+        targets = part.towards(weight, bias)
+        assert bool((targets.y[part.y > 0] == part.y[part.y > 0]).all()) and bool((targets.y[part.y <= 0] <= 0).all())
+    assert errors[-1] < 0.95 * errors[0]
+    assert all(b <= a * 1.001 for a, b in itertools.pairwise(errors[1:]))

@@ -8,23 +8,23 @@ goals: parameters, and cycles as the emulated Cortex-M7 counts them, at 8 bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import common
 import numpy as np
 import torch
 
+from dnnc.build import usage
 from dnnc.compress.budget import Budget, weight_count
 from dnnc.compress.channel_order import by_share
 from dnnc.compress.channel_scores import channel_scores
 from dnnc.compress.feed import ArrayFeed
-from dnnc.compress.method import Setting, Usage
+from dnnc.compress.method import Setting
 from dnnc.compress.recalibrate import recalibrate
 from dnnc.compress.squeeze import Plan, Squeeze
 from dnnc.compress.surgery import channel_map, remove
-from dnnc.driver import compile_with_report
-from dnnc.frontend.onnx.export import to_onnx
+from dnnc.cost.loader import load_target
 from dnnc.ir.graph import Graph
 from dnnc.quantise.dataset import Dataset
 
@@ -34,21 +34,6 @@ VARIANTS = {
     "readers' metric, absorb": Squeeze(fit="absorb"),
     "readers' metric, refit (default)": Squeeze(),
 }
-
-
-def compiled(data: Dataset) -> Callable[[Graph], Usage]:
-    """What a network takes on the Cortex-M7 at 8 bits."""
-    samples = Dataset(data.first(32).inputs)
-
-    def measure(graph: Graph) -> Usage:
-        _, report = compile_with_report(to_onnx(graph), target="cortex-m7", data=samples, name="network")
-        found = report.measured
-        if found is None or found.cycles is None:
-            raise SystemExit("cycles need a C compiler and the model of the Cortex-M7's pipeline (llvm-mca)")
-        layers = {layer.name: layer.cycles or 0 for layer in report.layers}
-        return Usage(found.flash.total, found.ram.total, found.cycles, layers)
-
-    return measure
 
 
 def largest(graph: Graph, setting: Setting, share: float) -> Graph:
@@ -108,13 +93,14 @@ def main() -> None:
     table.goal("ahead of L1 at that size", "> 0 points", f"{best - l1:+.2f} points", best > l1)
 
     if not options.smoke:
-        measure = compiled(sample)
+        target = load_target("cortex-m7")
+        measure = partial(usage, samples=Dataset(sample.inputs), target=target)
         before = measure(graph)
         for method in (Squeeze(size=SIZE), Squeeze(speed=SPEED), Squeeze(size=SIZE, speed=SPEED)):
             found = method.apply(graph, replace(setting, measure=measure))
-            usage = measure(found.graph)
+            after = measure(found.graph)
             drop = reference - common.accuracy(found.graph, data.test)
-            fewer, faster = weight_count(graph) / weight_count(found.graph), before.cycles / usage.cycles
+            fewer, faster = weight_count(graph) / weight_count(found.graph), before.cycles / after.cycles
             goal = f">= {SIZE}x, >= {SPEED}x, <= {DROP:g} point"
             table.goal(
                 f"{method}",

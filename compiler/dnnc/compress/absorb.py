@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from dnnc.compress import subset
-from dnnc.compress.collect import Moments, Pair, UnitMoments, moments, unit_moments
+from dnnc.compress.collect import Moments, Pair, UnitMoments, paired_rows, unit_moments
 from dnnc.compress.inverse_hessian import Path, Reader, damped, eliminate
 from dnnc.compress.surgery import ChannelMap, Group, channel_map, input_columns, mask
 from dnnc.ir.graph import Graph, Node, freeze
@@ -33,6 +33,8 @@ Fit = Literal["refit", "absorb"]
 _MAX_REFIT = 5000
 #: Output positions that refitting takes, per weight of an output channel.
 _ROWS_PER_WEIGHT = 4
+#: How often a layer is fitted again to targets that leave free what its clamp cuts off.
+_CLAMP_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -96,17 +98,23 @@ class Squeezer:
         `gone`, against the outputs that it has in the original network.
         """
         node = current.by_name[name]
-        found = moments(self.pair, current, name, self.seed)
+        sampled = paired_rows(self.pair, current, name, self.seed)
+        found = sampled.moments()
         weight, bias = _start(self.original.by_name[name], len(found.x))
         columns = self._columns_left(name, gone)
         rows = ~np.isin(self.cmap.of[name], sorted(gone)).reshape(len(weight), -1)
         new_weight, new_bias = np.zeros_like(weight), np.zeros_like(bias)
-        for g, (stay, out) in enumerate(zip(columns, rows, strict=True)):
-            if not stay.any() or not out.any():
-                continue
-            fitted = _solve(found, weight[g], g, stay, self.choice.damping)
-            new_weight[g][np.ix_(out, stay)] = fitted[out]
-            new_bias[g][out] = (found.y[g].numpy() - fitted @ found.x[g].numpy()[stay])[out]
+        for attempt in range(1 + (_CLAMP_ROUNDS if _clamped(node) else 0)):
+            if attempt:
+                targets = sampled.towards(torch.tensor(new_weight), torch.tensor(new_bias))
+                found = replace(targets.moments(squares=False), xx=found.xx)
+            for g, (stay, out) in enumerate(zip(columns, rows, strict=True)):
+                if not stay.any() or not out.any():
+                    continue
+                start = new_weight[g][:, stay] if attempt else weight[g][:, stay]
+                fitted = _solve(found, start, g, stay, self.choice.damping)
+                new_weight[g][np.ix_(out, stay)] = fitted[out]
+                new_bias[g][out] = (found.y[g].numpy() - fitted @ found.x[g].numpy()[stay])[out]
         shape = node.params["weight"].shape
         params = {
             "weight": new_weight.reshape(shape).astype(np.float32),
@@ -132,14 +140,14 @@ class Squeezer:
         )
 
     def _readers(self, current: Graph, name: str, group: Group, gone: frozenset[int]) -> list[Reader]:
-        found = moments(self.pair, current, name, self.seed)
+        found = paired_rows(self.pair, current, name, self.seed).moments()
         weight, _ = _start(self.original.by_name[name], len(found.x))
         columns = self._columns_left(name, gone)
         units = self._unit_columns(name, group)
         metric = self.metrics[name].reshape(len(weight), weight.shape[1], len(weight), weight.shape[1])
         readers = []
         for g, stay in enumerate(columns):
-            best = torch.tensor(_solve(found, weight[g], g, stay, self.choice.damping))
+            best = torch.tensor(_solve(found, weight[g][:, stay], g, stay, self.choice.damping))
             place = np.append(np.cumsum(stay) - 1, -1)
             place[:-1][~stay] = -1
             hessian = damped(found.xx[g][stay][:, stay], self.choice.damping)
@@ -215,6 +223,11 @@ def linear_layers(graph: Graph) -> list[Node]:
     return [n for n in graph.nodes if isinstance(n.op, Conv2D | Dense)]
 
 
+def _clamped(node: Node) -> bool:
+    assert isinstance(node.op, Conv2D | Dense)
+    return node.op.clamp.lo is not None or node.op.clamp.hi is not None
+
+
 def _start(node: Node, groups: int) -> tuple[Array, Array]:
     """weight [G, R, K] and bias [G, R], float64"""
     weight = np.asarray(node.params["weight"], np.float64)
@@ -224,10 +237,10 @@ def _start(node: Node, groups: int) -> tuple[Array, Array]:
 
 
 def _solve(found: Moments, weight: Array, g: int, stay: NDArray[np.bool_], damping: float) -> Array:
-    """[R, stay]: the least squares, damped towards the weights that there are."""
+    """[R, stay]: the least squares, damped towards `weight` [R, stay]."""
     matrix = found.xx[g][stay][:, stay]
     whole = damped(matrix, damping)
-    target = found.xy[g][stay].T + torch.tensor(weight[:, stay]) @ (whole - matrix)
+    target = found.xy[g][stay].T + torch.tensor(weight) @ (whole - matrix)
     solved: Array = torch.cholesky_solve(target.T, torch.linalg.cholesky(whole)).T.numpy()
     return solved
 

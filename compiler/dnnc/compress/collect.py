@@ -32,6 +32,8 @@ _SAMPLES, _FEWEST = 4096, 64
 _KEPT_BYTES = 600_000_000
 #: Samples that networks are run on at a time, and elements that are looked at at a time.
 _BATCH, _BATCH_ELEMENTS = 64, 4_000_000
+#: Numbers that sampled rows of a layer may take, and rows that are summed up at a time.
+_ELEMENTS, _CHUNK = 64_000_000, 4096
 #: Moments of more weights than these are summed up in float32.
 _EXACT = 1200
 #: Samples that gradients are taken of.
@@ -72,8 +74,35 @@ class Pair:
         return self.after.get(current, value), self.before.get(self.original, value)
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Of `node` at sampled output positions: x [G, N, K], y [G, N, R], float32 (see Moments)."""
+
+    node: Node
+    x: torch.Tensor
+    y: torch.Tensor
+
+    def moments(self, squares: bool = True) -> Moments:
+        """squares: whether xx is wanted."""
+        total = _Sums(len(self.x), self.x.shape[2], self.y.shape[2])
+        for start in range(0, self.x.shape[1], _CHUNK):
+            piece = slice(start, start + _CHUNK)
+            total.add(self.x[:, piece], self.y[:, piece], squares)
+        return total.finish()
+
+    def towards(self, weight: torch.Tensor, bias: torch.Tensor) -> Rows:
+        """For weights [G, R, K] and biases [G, R]: where the clamp limits y, any value beyond the limit will do, and
+        takes the one nearest to what these make.
+
+        Least squares on that never does worse, behind the clamp, than these weights did (alternating minimisation;
+        Zhang et al., "Accelerating very deep convolutional networks", TPAMI 2016, 3.2).
+        """
+        made = torch.baddbmm(bias.float()[:, None], self.x, weight.float().transpose(1, 2))
+        return Rows(self.node, self.x, _beyond(self.node, self.y, made))
+
+
 @one_thread()
-def moments(pair: Pair, current: Graph, name: str, seed: int = 0) -> Moments:
+def paired_rows(pair: Pair, current: Graph, name: str, seed: int = 0) -> Rows:
     """Of layer `name` (Conv2D or Dense), whose input has the same shape in both networks."""
     node = pair.original.by_name[name]
     weight = torch.tensor(np.asarray(node.params["weight"], np.float32))
@@ -82,17 +111,29 @@ def moments(pair: Pair, current: Graph, name: str, seed: int = 0) -> Moments:
     weight = weight.reshape(groups, -1, k)
     bias = torch.tensor(np.asarray(node.params["bias"], np.float32)).reshape(groups, 1, -1)
     after, before = pair.values(current, node.inputs[0])
-    batch = max(1, _BATCH * _BATCH_ELEMENTS // max(before[0].numel() * _BATCH, 1))
-    rows = -(-_rows(k) * batch // len(before))
-    total = _Sums(groups, k, weight.shape[1])
+    batch = max(1, _BATCH_ELEMENTS // max(before[0].numel(), 1))
+    wanted = min(_rows(k), max(_ELEMENTS // (groups * k), 2 * k))
+    rows = -(-wanted * batch // len(before))
+    xs, ys = [], []
     for start in range(0, len(before), batch):
-        pick = seed + start
         new, old = (
-            sample_rows(node, x[start : start + batch], rows, torch.Generator().manual_seed(pick)).permute(1, 0, 2)
+            sample_rows(node, x[start : start + batch], rows, torch.Generator().manual_seed(seed + start))
             for x in (after, before)
         )
-        total.add(new, torch.baddbmm(bias, old, weight.transpose(1, 2)))
-    return total.finish()
+        xs.append(new.permute(1, 0, 2))
+        ys.append(torch.baddbmm(bias, old.permute(1, 0, 2), weight.transpose(1, 2)))
+    return Rows(node, torch.cat(xs, dim=1), torch.cat(ys, dim=1))
+
+
+def _beyond(node: Node, y: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    """y, where the clamp lets it pass; else the limit, or `made` where that is beyond."""
+    assert isinstance(node.op, Conv2D | Dense)
+    lo, hi = node.op.clamp.lo, node.op.clamp.hi
+    if lo is not None:
+        y = torch.where(y < lo, made.clamp(max=lo), y)
+    if hi is not None:
+        y = torch.where(y > hi, made.clamp(min=hi), y)
+    return y
 
 
 def _rows(weights: int) -> int:
@@ -196,8 +237,8 @@ class _Sums:
         self.x, self.y, self.yy = (torch.zeros(groups, n, dtype=torch.float64) for n in (k, r, r))
         self.xx, self.xy = (torch.zeros(groups, k, n, dtype=torch.float64) for n in (k, r))
 
-    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """x [G, rows, K], y [G, rows, R]"""
+    def add(self, x: torch.Tensor, y: torch.Tensor, squares: bool = True) -> None:
+        """x [G, rows, K], y [G, rows, R]; squares: whether xx is wanted."""
         if self.origin is None:
             self.origin = x.mean(dim=1, keepdim=True), y.mean(dim=1, keepdim=True)
         x, y = x - self.origin[0], y - self.origin[1]
@@ -206,7 +247,8 @@ class _Sums:
         self.count += x.shape[1]
         self.x += x.sum(dim=1, dtype=torch.float64)
         self.y += y.sum(dim=1, dtype=torch.float64)
-        self.xx += x.transpose(1, 2) @ x
+        if squares:
+            self.xx += x.transpose(1, 2) @ x
         self.xy += x.transpose(1, 2) @ y
         self.yy += (y * y).sum(dim=1, dtype=torch.float64)
 
