@@ -127,7 +127,7 @@ def test_methods_one_after_another() -> None:
     assert found.missed == ("thin{part=0.95}: too thin",)
     assert found.changes == changes(graph, found.graph)
     assert found.percent is not None and found.percent[1] < found.percent[0]
-    assert all(c.weights[1] < c.weights[0] and c.outputs[0] == c.outputs[1] for c in found.changes)
+    assert all(c.weights[1] < c.weights[0] and c.outputs[1] <= c.outputs[0] for c in found.changes)
 
 
 def test_a_fifth_is_held_out_where_something_is_trained() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from dnnc.compress.budget import accuracy
 from dnnc.compress.changes import Change, changes
+from dnnc.compress.constants import fold_constants
 from dnnc.compress.finetune import finetune
 from dnnc.compress.method import Compressed, Method, Setting
 from dnnc.errors import OptionError
@@ -37,7 +38,8 @@ def compress(graph: Graph, methods: Sequence[Method], epochs: int, setting: Sett
     for place, method in enumerate(methods):
         setting.progress(str(method), 0, 0)
         found = method.apply(current, _at(setting, f"{place}-{method.name}"))
-        current = found.graph.verify()
+        # What a mask left without inputs or readers goes, exactly: neither training nor the next method needs it.
+        current = fold_constants(found.graph).verify()
         notes += [_under(method.name, note) for note in found.notes]
         missed += [] if found.missed is None else [f"{method}: {found.missed}"]
     if epochs:
