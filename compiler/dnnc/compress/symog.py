@@ -89,13 +89,12 @@ class Symog(TrainedPolicy):
         if setting.held_out is not None and setting.held_out.labels is not None:
             before, after = (accuracy(g, setting.held_out) for g in (pull.unrounded(), result))
             notes.append(f"symog: accuracy {before:.2f} % before rounding, {after:.2f} % after, on held-out samples")
-        missed = None
         if distances[worst] > _LARGEST_DISTANCE:
-            missed = (
-                f"the weights of layer '{worst}' are {100 * distances[worst]:.1f} % of a step away from the grid on "
-                f"average, {100 * _LARGEST_DISTANCE:g} % is the aim: more epochs would help"
+            notes.append(
+                f"symog: the weights of layer '{worst}' were {100 * distances[worst]:.1f} % of a step away from the grid "
+                f"before rounding, {100 * _LARGEST_DISTANCE:g} % is the aim: more epochs would help"
             )
-        return Compressed(result, tuple(notes), missed)
+        return Compressed(result, tuple(notes))
 
     def learn(self, graph: Graph, setting: Setting) -> tuple[Pull, Graph]:
         """The regulariser after training, which can tell what the network was before rounding, and the result."""
