@@ -91,8 +91,8 @@ class Symog(TrainedPolicy):
             notes.append(f"symog: accuracy {before:.2f} % before rounding, {after:.2f} % after, on held-out samples")
         if distances[worst] > _LARGEST_DISTANCE:
             notes.append(
-                f"symog: the weights of layer '{worst}' were {100 * distances[worst]:.1f} % of a step away from the grid "
-                f"before rounding, {100 * _LARGEST_DISTANCE:g} % is the aim: more epochs would help"
+                f"symog: the weights of layer '{worst}' were {100 * distances[worst]:.1f} % of a step away from the "
+                f"grid before rounding, {100 * _LARGEST_DISTANCE:g} % is the aim: more epochs would help"
             )
         return Compressed(result, tuple(notes))
 
