@@ -178,9 +178,8 @@ def measure(name: str, way: str, seed: int, plan: Plan) -> Row:
             found = ours(graph, plan, train, None if way == "shared" else held_out, seed, scale)
     test = dataset(graph, images.mnist("test"), scale)
     errors = [100 - common.accuracy(g, d) for d in (held_out, test) for g in (graph, found)]
-    return Row(
-        name, way, seed, weight_count(found), weight_count(graph), *np.round(errors, 4), round(time.seconds / 60, 2)
-    )
+    total = sum(n.params[k].size for n in graph.nodes for k in n.params if k in ("weight", "bias"))
+    return Row(name, way, seed, weight_count(found), total, *np.round(errors, 4), round(time.seconds / 60, 2))
 
 
 def rows(options: common.Options, wanted: list[tuple[str, str, int]]) -> list[Row]:
