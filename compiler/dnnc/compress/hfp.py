@@ -117,22 +117,16 @@ class Hfp(Method):
             return Compressed(graph, ("hfp: the budget is met without taking anything out",))
         distil = self.distil if setting.train.labelled else 1.0
         recipe = Recipe(epochs=self.epochs, rate=_GATE_RATE, schedule="constant", distil=distil)
-        found: list[Fit] = []
-
-        def finish(values: NDArray[np.float64], model: CostModel) -> NDArray[np.bool_]:
-            found.append(search.exact(values, model))
-            return found[-1].keep
-
         calibrate = search.calibrate if search.measured else None
-        gates = Gates(graph, search.limits, self.rule, self.epochs, finish, search.model, calibrate, _TILE)
+        gates = Gates(graph, search.limits, self.rule, self.epochs, search.exact, search.model, calibrate, _TILE)
         trained = _trained(graph, original, recipe, setting, gates)
-        fit = found[-1]
-        pruned = remove(trained, np.flatnonzero(~fit.keep).tolist())
+        keep = gates.open.numpy() > 0
+        pruned = remove(trained, np.flatnonzero(~keep).tolist())
         if self.finetune:
             recipe = Recipe(epochs=self.finetune, distil=distil)
             pruned = _trained(pruned, original, recipe, setting)
-        kept = ", ".join(f"{g.name} {int(fit.keep[g.ids].sum())} of {len(g.ids)}" for g in search.cmap.groups)
-        shares = ", ".join(f"{k} {100 * v:.1f} %" for k, v in fit.used.items())
+        kept = ", ".join(f"{g.name} {int(keep[g.ids].sum())} of {len(g.ids)}" for g in search.cmap.groups)
+        shares = ", ".join(f"{k} {100 * v:.1f} %" for k, v in search.taken(keep).items())
         notes = (f"hfp: channels left: {kept}", f"hfp: taken of each limit: {shares}")
         return Compressed(pruned, notes, budget.shortfall(pruned, original, setting))
 
@@ -166,31 +160,38 @@ class _Search:
         """The model, right at the network as it is."""
         return model.calibrated(gates, self.usage(gates.numpy() > 0))
 
-    def exact(self, values: NDArray[np.float64], model: CostModel) -> Fit:
+    def taken(self, keep: NDArray[np.bool_]) -> dict[str, float]:
+        """The share of each limit that those channels take: measured, where a budget is."""
+        cost = self.used(keep)
+        if not self.measured:
+            return cost
+        usage = self.usage(keep)
+        return {k: getattr(usage, k) / v if hasattr(usage, k) else cost[k] for k, v in self.limits.items()}
+
+    def exact(self, values: NDArray[np.float64], model: CostModel) -> NDArray[np.bool_]:
         """The channels to keep, by measurements where budgets are in terms of the target: the best of some rounds."""
+        if not self.measured:
+            return fit_budget(values, model, self.cmap.groups, self.limits, _TILE).keep
         best: tuple[tuple[bool, float], Fit] | None = None
         margin = 1.0
-        for round in range(_ROUNDS if self.measured else 1):
+        for round in range(_ROUNDS):
             limits = {k: margin * v for k, v in self.limits.items()}
-            fit = fit_budget(values, model, self.cmap.groups, limits, _TILE)
-            if not self.measured:
-                return fit
-            if best is not None and best[1].met and fit.keep.tobytes() in self.seen:
+            keep = fit_budget(values, model, self.cmap.groups, limits, _TILE).keep
+            if best is not None and best[1].met and keep.tobytes() in self.seen:
                 break  # what was learnt changes nothing any more
             self.setting.progress("measuring", round, _ROUNDS)
-            usage = self.usage(fit.keep)
-            cost = self.used(fit.keep)
-            true = {k: getattr(usage, k) / v if hasattr(usage, k) else cost[k] for k, v in self.limits.items()}
-            met = max(true.values()) <= 1
-            found = Fit(fit.keep, true, met)
-            rank = (met, sum(min(v, 1.0) for v in true.values()) if met else -max(true.values()))
+            taken = self.taken(keep)
+            found = Fit(keep, taken, max(taken.values()) <= 1)
+            rank = (found.met, sum(taken.values()) if found.met else -max(taken.values()))
+            if best is not None and best[1].met and rank <= best[0]:
+                break
             best = (rank, found) if best is None or rank > best[0] else best
             if found.tight:
                 break
-            model = model.calibrated(torch.from_numpy(fit.keep.astype(np.float64)), usage)
-            margin *= 1.0 if met else _MARGIN
+            model = model.calibrated(torch.from_numpy(keep.astype(np.float64)), self.usage(keep))
+            margin *= 1.0 if found.met else _MARGIN
         assert best is not None
-        return best[1]
+        return best[1].keep
 
 
 def _search(graph: Graph, original: Graph, setting: Setting, budget: Budget) -> _Search:
