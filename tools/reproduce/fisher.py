@@ -6,6 +6,7 @@ that says which weight has which width included; and as dnnc compiles it, at equ
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -199,9 +200,15 @@ def verdict(options: common.Options, met: bool, where: list[str]) -> str:
 
 
 def main() -> None:
-    options = common.arguments(__doc__, 2, lambda p: p.add_argument("--only", choices=NETWORKS, help="one network"))
+    parts = {part.__name__: part for part in (prune, group, deploy)}
+
+    def own(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--only", choices=NETWORKS, help="one network; its tables go after those that are there")
+        parser.add_argument("--part", choices=parts, help="one kind of table, likewise")
+
+    options = common.arguments(__doc__, 2, own)
     names = ["digits"] if options.smoke else [options.rest.only] if options.rest.only else list(NETWORKS)
-    if not options.rest.only:
+    if not (options.rest.only or options.rest.part):
         # Tables follow one another in one file.
         (options.output / f"{options.name}.md").unlink(missing_ok=True)
     for name in names:
@@ -209,8 +216,8 @@ def main() -> None:
         if options.quick:
             few = data.test.first(2000)
             data = replace(data, load_test=partial(Dataset.first, few, 2000))
-        for part in (prune, group, deploy):
-            part(name, graph, data, options)
+        for part in [options.rest.part] if options.rest.part else parts:
+            parts[part](name, graph, data, options)
 
 
 if __name__ == "__main__":
