@@ -18,8 +18,9 @@ from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.heads import heads
 from dnnc.quantise.measure import changed, float_outputs
 
-#: Chosen by what they recover of resnet8 (CIFAR-10) without three tenths of its channels, in three epochs.
-_RATE, _DISTIL = 0.05, 0.5
+#: Of resnet8 (CIFAR-10) without three tenths of its channels, 60 steps of 64 images win back 32.1 points at this rate,
+#: 25.1 at 0.05, and AdamW at 0.002 31.5: short runs, so no proof of what is best for long ones.
+_RATE, _DISTIL = 0.02, 0.5
 _BATCHES, _BATCH = 16, (16, 128)
 
 
