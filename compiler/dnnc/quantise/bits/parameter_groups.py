@@ -29,6 +29,8 @@ WIDTHS = (0, 1, 2, 3, 4, 5, 6, 8)
 #: Bits of a group's scale, and of the index of an output channel's width.
 SCALE_BITS, CHANNEL_MAP_BITS = 16, 4
 _ROUNDS = 50
+#: Items that the exact search is asked about, and prices that are tried for more.
+_EXACT_ITEMS, _PRICES = 32, 80
 #: Information of weights that hardly any sample moves, as a share of the layer's mean.
 _LEAST = 1e-8
 
@@ -113,18 +115,42 @@ def grouped_bits(
     losses = np.array([[loss for _, loss in row] for row in tables])
     costs = [[int(m.sum()) * b for b in WIDTHS] for _, m in items]
     left = int(budget_bits) - scale_bits - (map_bits if map_included else 0)
-    choice = choose(costs, list(losses), left) if left >= 0 else None
-    if choice is None:
+    options = _spend(np.array(costs, np.int64), losses, left)
+    if options is None:
         raise BudgetError(
             f"{budget_bits:,.0f} bits cannot be met: scales and the map of groups by {grouping} take "
             f"{scale_bits + map_bits:,} already"
         )
     weights = {n.name: np.zeros(n.params["weight"].shape) for n in linear_nodes(graph.nodes)}
-    for (name, mask), row, option in zip(items, tables, choice.options, strict=True):
+    for (name, mask), row, option in zip(items, tables, options, strict=True):
         weights[name][mask] = row[option][0]
-    value_bits = sum(cost[option] for cost, option in zip(costs, choice.options, strict=True))
-    loss = sum(float(losses[i, option]) for i, option in enumerate(choice.options))
+    value_bits = sum(cost[option] for cost, option in zip(costs, options, strict=True))
+    loss = sum(float(losses[i, option]) for i, option in enumerate(options))
     return GroupedBits(weights, value_bits, scale_bits, map_bits, entropy, loss)
+
+
+def _spend(costs: NDArray[np.int64], losses: Array, budget: int) -> tuple[int, ...] | None:
+    """The option of each item; exact for few items. With many, the best at one price of a bit for all, which leaves
+    less of the budget unspent than any one item can cost.
+    """
+    if int(costs.min(axis=1).sum()) > budget:
+        return None
+    if len(costs) <= _EXACT_ITEMS:
+        choice = choose(list(costs), list(losses), budget)
+        return None if choice is None else choice.options
+    rows = np.arange(len(costs))
+    low, high = 0.0, float(losses.max()) + 1.0
+    best = costs.argmin(axis=1)
+    for _ in range(_PRICES):
+        price = (low * high) ** 0.5 if low else high / 2**20
+        options = (losses + price * costs).argmin(axis=1)
+        if int(costs[rows, options].sum()) <= budget:
+            best, high = options, price
+        else:
+            low = price
+        if low == 0.0 and high < 1e-300:
+            break
+    return tuple(int(o) for o in best)
 
 
 def rounded(weight: Array, information: Array, bits: int) -> tuple[NDArray[np.float64], float]:
