@@ -98,7 +98,7 @@ class Olmp(Method):
         per_epoch = max(len(setting.train) // self.batch, 1)
         run = Run(self, lots, per_epoch, setting.seed, setting.device, setting.progress)
         total = weight_count(graph)
-        goal = max(round((params if params is not None else self.least) * total), 1)
+        goal = max(int((params if params is not None else self.least) * total), 1)
         bound = None if drop is None or held_out is None else accuracy(graph, held_out) - drop
         found, missed = run.compress(graph, goal, bound, held_out, must=params is not None)
         left = weight_count(found)
@@ -205,6 +205,8 @@ class Run:
                 lambda step: self.progress("pruning and splicing", start + step, steps),  # noqa: B023
             )
             done += length
+            if done >= steps:
+                net.remask(goal)  # the last of the training's own masks is some steps old
             net = self._smaller(net)
             if net.count <= _STATE * states[-1].count or done >= steps:
                 states.append(_State(net.copy(), net.count))
