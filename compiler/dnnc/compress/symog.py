@@ -24,7 +24,7 @@ from dnnc.quantise.bits.policy import require_width
 from dnnc.quantise.bytes import linear_nodes
 
 #: lambda at the start and at the end, per training rather than per step: its integral, times the distance to the mode,
-#: is what a weight without gradient moves. From a few short runs on LeNet-5 and vgg_small; no search was made over them.
+#: is what a weight without gradient moves. From a few short runs on LeNet-5 and vgg_small, not from a search.
 _FIRST, _LAST = 0.05, 300.0
 #: Mean distance of the weights to the grid, in steps, that final rounding may meet.
 _LARGEST_DISTANCE = 0.01
