@@ -106,6 +106,7 @@ def test_lenet_comes_with_its_data(common: Any) -> None:
 
 @needs_shared
 def test_cifar_networks_come_with_their_data(common: Any) -> None:
+    pytest.importorskip("PIL.Image", reason="needs Pillow to decode CIFAR-10")
     for name, least in (("resnet8_cifar10_jpeg", 80), ("vgg_small_cifar10", 80)):
         graph, data = common.cifar(name, limit=500)
         assert common.accuracy(graph, data.held_out.first(200)) > least

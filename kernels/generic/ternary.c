@@ -11,7 +11,7 @@ void DNNC_KERNEL(const dnnc_linear_t *layer, const DNNC_X *x, DNNC_Y *y, void *s
 void DNNC_KERNEL(const dnnc_linear_t *layer, const DNNC_X *x, DNNC_Y *y, void *scratch) {
   dnnc_linear_t part = *layer;
   const uint32_t outputs = layer->out_c, tile = layer->blocks; /* a block is a word */
-  const uint32_t tiles = tile < DNNC_CHUNK_WORDS ? DNNC_CHUNK_WORDS / tile : 1u;
+  uint32_t tiles = 1; /* DNNC_CHUNK_WORDS / tile, where that is more: some cores divide by a library */
   const uint32_t *next = layer->weights;
   uint32_t *words = scratch;
   uint32_t held = 0, halves = 0, digits = 0, fraction = 0;
@@ -21,6 +21,7 @@ void DNNC_KERNEL(const dnnc_linear_t *layer, const DNNC_X *x, DNNC_Y *y, void *s
   const uint32_t bias_bytes = 16, multiplier_bytes = DNNC_SHIFT ? 4 : 16;
 #endif
   part.weights = words;
+  while ((tiles + 1u) * tile <= DNNC_CHUNK_WORDS) tiles++;
   for (uint32_t o = 0; o < outputs; o += part.out_c) {
     uint32_t count = tiles * 4u < outputs - o ? tiles * 4u : outputs - o, size = (count + 3u) / 4u * tile;
     for (uint32_t i = 0; i < size; i++) {

@@ -13,9 +13,9 @@ import common
 import numpy as np
 
 from dnnc.compress.budget import weight_count
-from dnnc.compress.channel_order import by_share
-from dnnc.compress.channel_scores import channel_scores
+from dnnc.compress.channel_order import by_share, written
 from dnnc.compress.hfp import Hfp
+from dnnc.compress.importance import magnitude
 from dnnc.compress.method import Setting
 from dnnc.compress.surgery import channel_map, remove
 from dnnc.compress.train import Recipe, train
@@ -40,7 +40,7 @@ def outcome(graph: Graph, original: Graph) -> Outcome:
 def uniform_l1(graph: Graph, setting: Setting, epochs: int) -> Outcome:
     """Every layer keeps the same share of its channels: the largest that keeps to both budgets."""
     cmap = channel_map(graph)
-    scores = channel_scores(graph, cmap, "input-l1", setting, 1, 8)
+    scores = written(graph, cmap, magnitude(graph))
     for keep in np.arange(1.0, 0.0, -0.005):
         pruned = remove(graph, by_share(cmap, scores, float(keep)).tolist())
         found = outcome(pruned, graph)

@@ -17,9 +17,9 @@ import torch
 
 from dnnc.build import usage
 from dnnc.compress.budget import Budget, weight_count
-from dnnc.compress.channel_order import by_share
-from dnnc.compress.channel_scores import channel_scores
+from dnnc.compress.channel_order import by_share, written
 from dnnc.compress.feed import ArrayFeed
+from dnnc.compress.importance import magnitude
 from dnnc.compress.method import Setting
 from dnnc.compress.recalibrate import recalibrate
 from dnnc.compress.squeeze import Plan, Squeeze
@@ -41,7 +41,7 @@ def largest(graph: Graph, setting: Setting, share: float) -> Graph:
     parameters.
     """
     cmap = channel_map(graph)
-    scores = channel_scores(graph, cmap, "input-l1", setting, 1, 8)
+    scores = written(graph, cmap, magnitude(graph))
     for keep in np.arange(1.0, 0.0, -0.005):
         pruned = remove(graph, by_share(cmap, scores, float(keep)).tolist())
         if weight_count(pruned) <= share * weight_count(graph):
