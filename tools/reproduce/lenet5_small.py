@@ -17,6 +17,7 @@ import common
 import images
 from olmp import HELD_OUT, batches, dataset
 
+from dnnc import ops
 from dnnc.artefact import Artefact
 from dnnc.compress.budget import weight_count
 from dnnc.compress.olmp import Olmp, Run
@@ -143,7 +144,7 @@ def main() -> None:
     before, whole = common.shared_model("lenet5"), images.mnist("train")
     train, rest = whole.take(slice(0, -HELD_OUT)), whole.take(slice(-HELD_OUT, None))
     if options.rest.from_weights or options.quick:
-        pruned = load_graph(STORED.read_bytes())
+        pruned = load_graph(STORED.read_bytes(), ops.BY_KIND)
     else:
         pruned = small(before, train, seed=0)
         STORED.write_bytes(dump_graph(pruned))
