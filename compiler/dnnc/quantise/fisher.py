@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dnnc.evaluate import evaluate, parameters
+from dnnc.evaluate import evaluate
 from dnnc.ir.graph import Graph, Node
 from dnnc.ir.types import Quant
 from dnnc.ops.activation import Clamp
@@ -29,7 +29,8 @@ from dnnc.progress import Progress, silent
 from dnnc.quantise.bytes import linear_nodes
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.dataset import Dataset
-from dnnc.quantise.heads import Head, cotangent_count, cotangents, heads
+from dnnc.quantise.gradients import sample_slopes
+from dnnc.quantise.heads import Head, cotangent_count, heads
 from dnnc.quantise.moments import patch_view
 from dnnc.quantise.ranges import represent
 from dnnc.quantise.threads import one_thread
@@ -106,38 +107,19 @@ def _fisher(
     """quants: what a value's elements become, by the bits whose loss is asked for."""
     of = heads(graph, dataset.labels is not None)
     part = dataset.take(np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count]))
-    generator = torch.Generator().manual_seed(seed)
     nodes = linear_nodes(graph.nodes)
     weights = {n.name: torch.zeros(_grouped_shape(n)) for n in nodes}
     errors: dict[str, dict[int, float]] = {v: dict.fromkeys(quants, 0.0) for v in graph.types}
     variances = head_variances(graph, of, part)
-    params = parameters(graph)
     size = max(1, min(32, _UNFOLDED // max(sum(_unfolded(graph, n) for n in nodes), 1)))
-    for start in range(0, count, size):
-        progress("Fisher information", start, count)
-        batch = part.take(slice(start, start + size))
-        values: dict[str, torch.Tensor] = {}
-
-        def record(name: str, value: torch.Tensor, values: dict[str, torch.Tensor] = values) -> torch.Tensor:
-            values[name] = value
-            return value
-
-        inputs = {k: torch.as_tensor(np.array(v, np.float32)).requires_grad_(True) for k, v in batch.inputs.items()}
-        evaluate(graph, inputs, params, record)
-        wanted = [v for v in graph.types if values[v].requires_grad]
-        fixed = {k: v.detach() for k, v in values.items()}
+    for slopes in sample_slopes(
+        graph, part, of, graph.types, size, variances, seed, progress, "Fisher information", temperature
+    ):
+        fixed = slopes.values
         patches = {n.name: _patches(n, fixed[n.inputs[0]]) for n in nodes}
         passed = {n.name: _passed(n, fixed[n.name]) for n in nodes}
-        squares = {v: torch.zeros_like(fixed[v]) for v in wanted}
-        for vectors in cotangents(of, fixed, variances, generator, temperature):
-            found = torch.autograd.grad(
-                [values[h.value] for h in of],
-                [values[v] for v in wanted],
-                vectors,
-                retain_graph=True,
-                allow_unused=True,
-            )
-            gradients = {v: g for v, g in zip(wanted, found, strict=True) if g is not None}
+        squares = {v: torch.zeros_like(fixed[v]) for v in slopes.wanted}
+        for gradients in slopes.gradients:
             for value, gradient in gradients.items():
                 squares[value].addcmul_(gradient, gradient)
             for node in nodes:
@@ -146,7 +128,7 @@ def _fisher(
                     slope = gradient if mask is None else gradient * mask
                     slope = slope.reshape(len(slope), -1, slope.shape[-1])
                     weights[node.name] += weight_gradient_squares(patches[node.name], slope, _groups(node))
-        for value in wanted:
+        for value in slopes.wanted:
             for b, quant in quants.items():
                 error = fixed[value] - represent(fixed[value], quant(value))
                 errors[value][b] += float((error * error * squares[value]).sum()) / 2
