@@ -16,6 +16,8 @@ from dnnc.quantise.measure import correct_percent
 
 #: Strengths tried by bisection; measuring on the emulated core takes seconds, so a budget in its terms gets fewer.
 _STEPS, _MEASURED_STEPS = 12, 7
+#: Where nothing is asked for: points of accuracy, or without labels the fraction of the parameters that is kept.
+DEFAULT_DROP, DEFAULT_PARAMS = 0.5, 0.5
 
 
 def weight_count(graph: Graph) -> int:
@@ -56,6 +58,12 @@ class Budget:
         if self.max_drop is not None and not self.max_drop >= 0:
             raise OptionError(f"{method}: option 'max_drop' expects points of accuracy >= 0, found {self.max_drop:g}")
         return self
+
+    def or_default(self, setting: Setting) -> Budget:
+        """self; where nothing is limited, what a method keeps to by itself."""
+        if self != Budget():
+            return self
+        return Budget(params=DEFAULT_PARAMS) if setting.judges is None else Budget(max_drop=DEFAULT_DROP)
 
     @property
     def resources(self) -> bool:
@@ -125,14 +133,14 @@ def solve(make: Callable[[float], Graph], budget: Budget, original: Graph, setti
                 best, strength, high = graph, middle, middle
             else:
                 low = middle
-        if drop is not None and budget.max_drop is not None and drop(best) > budget.max_drop + 1e-9:
-            return Found(best, strength, f"max_drop={budget.max_drop:g}: accuracy drops by {drop(best):.2f} points")
+        if drop is not None and budget.max_drop is not None and (lost := drop(best)) > budget.max_drop + 1e-9:
+            return Found(best, strength, f"max_drop={budget.max_drop:g}: accuracy drops by {lost:.2f} points")
         return Found(best, strength, None)
     if drop is None or budget.max_drop is None:
         raise ValueError("a budget limits something")
     best, strength = make(0.0), 0.0
-    if drop(best) > budget.max_drop + 1e-9:
-        return Found(best, 0.0, f"max_drop={budget.max_drop:g}: accuracy drops by {drop(best):.2f} points at the least")
+    if (lost := drop(best)) > budget.max_drop + 1e-9:
+        return Found(best, 0.0, f"max_drop={budget.max_drop:g}: accuracy drops by {lost:.2f} points at the least")
     for step in range(steps):
         setting.progress("searching the budget", step, steps)
         middle = (low + high) / 2

@@ -14,7 +14,6 @@ from dnnc.compress.method import Compressed, Setting
 from dnnc.compress.train import Hooks, Params, Recipe, train
 from dnnc.errors import OptionError
 from dnnc.ir.graph import Graph
-from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.heads import heads
 from dnnc.quantise.measure import changed, float_outputs
 
@@ -58,11 +57,10 @@ class _Best(Hooks):
 
     def __init__(self, graph: Graph, original: Graph, setting: Setting) -> None:
         self._start, self._original = graph, original
-        labelled = setting.held_out is not None and setting.held_out.labels is not None
-        self._held_out: Dataset | None = setting.held_out if labelled else None
+        self._held_out = setting.judges
         self._sample = setting.sample
         self._probabilities = [h.logits and h.value != o.value for h, o in self._pairs(original)]
-        self._wanted = {} if labelled else float_outputs(original, self._sample)
+        self._wanted = {} if self._held_out is not None else float_outputs(original, self._sample)
         self.epoch, self.score = 0, self._measure(graph)
         self._kept = self._tensors(graph)
 

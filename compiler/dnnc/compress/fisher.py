@@ -28,8 +28,6 @@ from dnnc.ir.graph import Graph
 from dnnc.quantise.bytes import linear_nodes
 
 Score = Literal["true-w2", "true", "adam-w2", "adam", "magnitude", "magnitude-then-adam", "magnitude-then-true", "gate"]
-#: Defaults: points with labels, fraction of parameters without.
-_DROP, _PARAMS = 0.5, 0.5
 _THEN = "magnitude-then-"
 
 
@@ -108,14 +106,12 @@ class Fisher(Method):
         if self.density is not None:
             found, missed = make(self.density), None
             if self.max_drop is not None:
-                drop = accuracy(graph, setting.labelled("max_drop")) - accuracy(found, setting.labelled("max_drop"))
+                held_out = setting.labelled("max_drop")
+                drop = accuracy(graph, held_out) - accuracy(found, held_out)
                 if drop > self.max_drop + 1e-9:
                     missed = f"max_drop={self.max_drop:g}: accuracy drops by {drop:.2f} points"
         else:
-            budget = self._budget()
-            if budget == Budget():
-                labelled = setting.held_out is not None and setting.held_out.labels is not None
-                budget = Budget(max_drop=_DROP) if labelled else Budget(params=_PARAMS)
+            budget = self._budget().or_default(setting)
             count = sum(n.params["weight"].size for n in linear_nodes(graph.nodes))
             # Weights in equal ratios, channels in equal parts.
             solved = solve(lambda s: make(1 - s if channels else float(count) ** -s), budget, graph, setting)

@@ -70,9 +70,7 @@ class Hfp(Method):
         return Budget(self.params, self.macs, self.flash_bytes, self.cycles, self.max_drop)
 
     def apply(self, graph: Graph, setting: Setting) -> Compressed:
-        budget = self._budget
-        if not budget.resources and budget.max_drop is None:
-            budget = Budget(max_drop=0.5) if setting.held_out is not None else Budget(params=0.5)
+        budget = self._budget.or_default(setting)
         if budget.measured and setting.measure is None:
             raise OptionError(
                 f"flash_bytes and cycles are measured on an emulated core, and target '{setting.target.name}' has none"

@@ -114,10 +114,10 @@ class Lsq(TrainedPolicy):
             result = prescribe(result, rounding.narrow_quants())
         average = allocation.average_bits({n.name: n.params["weight"][0].size for n in linear_nodes(graph.nodes)})
         notes = [f"lsq: weights of {average:.2f} bits on average, their steps learned in {self.epochs} epochs"]
-        if setting.held_out is not None and setting.held_out.labels is not None:
+        if (judges := setting.judges) is not None:
             notes.append(
-                f"lsq: accuracy {accuracy(graph, setting.held_out):.2f} % before, with weights of few bits "
-                f"{accuracy(result, setting.held_out):.2f} %, on held-out samples"
+                f"lsq: accuracy {accuracy(graph, judges):.2f} % before, with weights of few bits "
+                f"{accuracy(result, judges):.2f} %, on held-out samples"
             )
         return Compressed(result, tuple(notes))
 

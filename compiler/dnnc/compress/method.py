@@ -54,11 +54,16 @@ class Setting:
     progress: Progress = silent
     checkpoint: Path | None = None
 
+    @property
+    def judges(self) -> Dataset | None:
+        """The held-out samples, where they have labels."""
+        return self.held_out if self.held_out is not None and self.held_out.labels is not None else None
+
     def labelled(self, method: str) -> Dataset:
-        """The held-out samples; raises OptionError where there are no labels."""
-        if self.held_out is None or self.held_out.labels is None:
+        """`judges`; raises OptionError where there are none."""
+        if self.judges is None:
             raise OptionError(f"{method} needs labels: give data with 'y'")
-        return self.held_out
+        return self.judges
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,6 @@ from dnnc.errors import OptionError
 from dnnc.ir.graph import Graph
 from dnnc.quantise.bytes import linear_nodes
 
-_DROP, _PARAMS = 0.5, 0.5
 #: Samples that statistics are put right on.
 _SAMPLE = 512
 
@@ -91,10 +90,7 @@ class MutualInformation(Method):
                 scores = per_group(cmap, scores)
             ranked = channel_order(cmap, scores, self.ranking, self.floor if self.ranking == "global" else 0.0)
             make: Callable[[float], Graph] = lambda s: self.without(graph, cmap, ranked.gone(s), setting)  # noqa: E731
-            budget = self._budget()
-            if budget == Budget():
-                labelled = setting.held_out is not None and setting.held_out.labels is not None
-                budget = Budget(max_drop=_DROP) if labelled else Budget(params=_PARAMS)
+            budget = self._budget().or_default(setting)
             solved = solve(make, budget, graph, setting)
             found, missed = solved.graph, solved.missed
         notes = (

@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 import torch
 
 from dnnc.compress import search
-from dnnc.compress.budget import accuracy, weight_count
+from dnnc.compress.budget import DEFAULT_DROP, DEFAULT_PARAMS, accuracy, weight_count
 from dnnc.compress.constants import fold_constants
 from dnnc.compress.method import Compressed, Method, Setting
 from dnnc.compress.splicing import Rule, Scores, Spliced, train
@@ -30,8 +30,6 @@ from dnnc.quantise.bytes import linear_nodes
 from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.threads import one_thread
 
-#: Defaults: points with labels, fraction of parameters without.
-_DROP, _PARAMS = 0.5, 0.5
 _STATE, _NEXT = 0.87, 0.9  # a state is kept whenever so much of the last one's parameters is left; part that prunes
 _SAMPLES, _RECOVER, _STEP = 2048, 48, 0.3  # of the search: samples, steps of a candidate's training, first distance
 _HOPELESS = 8.0  # points of accuracy below the bound at which pruning stops, before any tuning
@@ -92,7 +90,7 @@ class Olmp(Method):
         labelled = setting.train.labelled and held_out is not None and held_out.labels is not None
         drop, params = self.max_drop, self.params
         if drop is None and params is None:
-            drop, params = (_DROP, None) if labelled else (None, _PARAMS)
+            drop, params = (DEFAULT_DROP, None) if labelled else (None, DEFAULT_PARAMS)
         teacher = graph if self.distil > 0 or not setting.train.labelled else None
         lots = stream(setting.train, teacher, self.batch, setting.seed, setting.device)
         per_epoch = max(len(setting.train) // self.batch, 1)

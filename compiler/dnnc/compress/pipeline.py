@@ -47,9 +47,8 @@ def compress(graph: Graph, methods: Sequence[Method], epochs: int, setting: Sett
         tuned: Compressed = finetune(current, graph, _at(setting, f"{len(methods)}-finetune"), epochs)
         current = tuned.graph.verify()
         notes += [_under("fine-tuning", note) for note in tuned.notes]
-    held_out = setting.held_out
-    labelled = held_out is not None and held_out.labels is not None
-    percent = (accuracy(graph, held_out), accuracy(current, held_out)) if held_out is not None and labelled else None
+    judges = setting.judges
+    percent = None if judges is None else (accuracy(graph, judges), accuracy(current, judges))
     steps = (*map(str, methods), *([f"finetune {epochs}"] if epochs else []))
     return Compression(steps, graph, current, changes(graph, current), percent, tuple(notes), tuple(missed))
 

@@ -29,7 +29,6 @@ from dnnc.ir.graph import Graph
 _CORRECTIONS = 6
 #: Counts of channels that kernels like where cycles are limited.
 _QUANTUM = 4
-_DEFAULT_DROP, _DEFAULT_PARAMS = 0.5, 0.5
 
 
 @dataclass(frozen=True)
@@ -104,11 +103,7 @@ class Squeeze(Method):
     def _budget(self, setting: Setting, usage: Usage | None) -> Budget:
         params = 1 / self.size if self.size is not None else self.params
         cycles = int(usage.cycles / self.speed) if usage is not None and self.speed is not None else self.cycles
-        budget = Budget(params, self.macs, self.flash_bytes, cycles, self.max_drop)
-        if budget.resources or budget.max_drop is not None:
-            return budget
-        labelled = setting.held_out is not None and setting.held_out.labels is not None
-        return Budget(max_drop=_DEFAULT_DROP) if labelled else Budget(params=_DEFAULT_PARAMS)
+        return Budget(params, self.macs, self.flash_bytes, cycles, self.max_drop).or_default(setting)
 
     def squeezer(self, graph: Graph, setting: Setting) -> Squeezer:
         """What squeezes the network by these options, whatever the budget."""

@@ -86,8 +86,8 @@ class Symog(TrainedPolicy):
             f"{100 * float(np.mean(list(distances.values()))):.2g} % of a step on average, at most by "
             f"{100 * distances[worst]:.2g} % (layer '{worst}')"
         ]
-        if setting.held_out is not None and setting.held_out.labels is not None:
-            before, after = (accuracy(g, setting.held_out) for g in (pull.unrounded(), result))
+        if (judges := setting.judges) is not None:
+            before, after = (accuracy(g, judges) for g in (pull.unrounded(), result))
             notes.append(f"symog: accuracy {before:.2f} % before rounding, {after:.2f} % after, on held-out samples")
         if distances[worst] > _LARGEST_DISTANCE:
             notes.append(
