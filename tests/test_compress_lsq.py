@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from digits import Net, trained
-from dnnc.compress import TRAINED_POLICIES
+from dnnc.compress import TRAINED_POLICIES, lsq
 from dnnc.compress.feed import ArrayFeed
 from dnnc.compress.lsq import Lsq, Rounding, start
 from dnnc.compress.method import Setting
+from dnnc.compress.surgery import channel_map, remove
+from dnnc.compress.train import train
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
 from dnnc.errors import OptionError
@@ -52,6 +54,21 @@ def percent(graph: Graph) -> float:
     unseen = trained()[2]
     assert unseen.labels is not None
     return correct_percent(integer_outputs(graph, unseen)[graph.outputs[0].model_name], unseen.labels)
+
+
+def test_the_teacher_is_the_network_before_any_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, _, _ = trained()
+    teachers = []
+
+    def spy(*given: Any, teacher: Graph, **options: Any) -> Graph:
+        teachers.append(teacher)
+        return train(*given, teacher=teacher, **options)
+
+    monkeypatch.setattr(lsq, "train", spy)
+    pruned = remove(graph, channel_map(graph).groups[0].ids[:2].tolist())
+    Lsq(weights=4, epochs=1).prepare(pruned, replace(setting(), original=graph))
+    Lsq(weights=4, epochs=1).prepare(pruned, setting())
+    assert teachers == [graph, pruned]
 
 
 def test_two_bits_above_rounding_after_training_and_codes_as_trained() -> None:

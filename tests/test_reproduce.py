@@ -17,7 +17,7 @@ from shared import needs_shared
 
 FOLDER = Path(__file__).resolve().parents[1] / "tools" / "reproduce"
 #: What scripts share, and the training of their networks.
-OTHERS = ("common.py", "images.py", "networks.py", "olmp_authors.py", "train_networks.py")
+OTHERS = ("common.py", "images.py", "networks.py", "olmp_authors.py", "summarise.py", "train_networks.py")
 SCRIPTS = sorted(p for p in FOLDER.glob("*.py") if p.name not in OTHERS)
 
 
@@ -116,3 +116,11 @@ def test_cifar_networks_come_with_their_data(common: Any) -> None:
         # Crops bring zeros in; that is little.
         np.testing.assert_allclose(fed.mean(), sample.mean(), atol=0.3 * sample.std())
         np.testing.assert_allclose(fed.std(), sample.std(), rtol=0.3)
+
+
+def test_the_summary_is_of_the_tables_that_are_there(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, str(FOLDER / "summarise.py"), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    text = (FOLDER / "RESULTS.md").read_text()
+    for table in (FOLDER / "results").glob("*.md"):
+        assert table.read_text().strip() in text, table.name

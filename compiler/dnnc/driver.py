@@ -129,7 +129,7 @@ def compile_with_report(
 
     progress("reading the model", 0, 0)
     real = frontend.read(model, input_shapes)
-    real = replace(real, name=name or network_name(real.name))
+    read = real = replace(real, name=name or network_name(real.name))
     samples = gather(
         real, data, training=trains, held_out=held_out, augment=augmentation(training.augment, real),
         seed=seed, progress=progress,
@@ -144,8 +144,9 @@ def compile_with_report(
             raise BudgetError("; ".join(compression.missed))
         real = compression.graph
     notes: tuple[str, ...] = ()
+    untrained = real
     if isinstance(policy, TrainedPolicy):
-        prepared = policy.prepare(real, setting)
+        prepared = policy.prepare(real, replace(setting, original=read))
         if prepared.missed is not None:
             raise BudgetError(f"{policy}: {prepared.missed}")
         real, notes = prepared.graph.verify(), prepared.notes
@@ -187,7 +188,8 @@ def compile_with_report(
         arena_lower_bound_bytes=layout.lower_bound_bytes,
         flash_budget_bytes=hardware.flash_bytes,
         ram_budget_bytes=hardware.ram_bytes,
-        accuracy=_accuracy(calibration.graph, integer, samples.measured_on),
+        # A policy that trains has put the graph's weights on a grid: "float" is the network as it came to it.
+        accuracy=_accuracy(calibration.graph if untrained is real else untrained, integer, samples.measured_on),
         measured=None,
         warnings=(*real.notes, *samples.calibration.warnings, *calibration.notes, *notes, *allocation.notes),
         simplified=removed(quantised, integer),

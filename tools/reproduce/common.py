@@ -111,7 +111,6 @@ class Table:
     columns: Sequence[str] = ("figure", "goal", "measured", "verdict")
     rows: list[tuple[str, ...]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    _start: float = field(default_factory=time.process_time)
 
     def row(self, *cells: object) -> None:
         if len(cells) != len(self.columns):
@@ -129,7 +128,7 @@ class Table:
     def markdown(self) -> str:
         options = self.options
         spent = (
-            f"{options.mode} run, {options.seeds} seed(s), {(time.process_time() - self._start) / 60:.1f} min of CPU"
+            f"{options.mode} run, {options.seeds} seed(s), {time.process_time() / 60:.1f} min of CPU since its start"
         )
         parts = [f"## {self.title}", markdown_table(self.columns, self.rows, self.columns[:1])]
         parts += ["\n".join(f"- {note}" for note in [*self.notes, spent, versions()])]

@@ -102,7 +102,7 @@ class Lsq(TrainedPolicy):
             started,
             setting.train,
             self.recipe(normalise=not calibration.power_of_two),
-            teacher=graph,
+            teacher=setting.teacher(graph),
             hooks=[rounding],
             seed=setting.seed,
             device=setting.device,

@@ -41,7 +41,8 @@ class Setting:
     train: samples to train on. sample: some of these as arrays, for statistics. held_out: labelled samples that nothing
     is trained on, for accuracy bounds; None without labels. measure: compiles a graph at 8 bits for the target and runs
     it on the emulated core (seconds); None where the target cannot be emulated. device: of torch. checkpoint: where
-    training may store its state, so that it goes on after an interruption; None: nowhere.
+    training may store its state, so that it goes on after an interruption; None: nowhere. original: the network before
+    any method changed it, where that is not the graph at hand.
     """
 
     train: Feed
@@ -53,6 +54,11 @@ class Setting:
     device: str = "cpu"
     progress: Progress = silent
     checkpoint: Path | None = None
+    original: Graph | None = None
+
+    def teacher(self, graph: Graph) -> Graph:
+        """The network whose answers are learned: `original`, or else the graph as it is."""
+        return graph if self.original is None else self.original
 
     @property
     def judges(self) -> Dataset | None:

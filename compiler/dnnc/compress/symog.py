@@ -105,7 +105,7 @@ class Symog(TrainedPolicy):
             graph,
             setting.train,
             self.recipe(normalise),
-            teacher=graph,
+            teacher=setting.teacher(graph),
             hooks=[pull],
             seed=setting.seed,
             device=setting.device,
