@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dnnc import resources
-from dnnc.cost.loader import list_targets, load_target
+from dnnc.cost.loader import list_hardware, list_targets, load_target
 from dnnc.errors import TargetError
 from dnnc.run.toolchain import compile_objects, find_compiler, shared_file
 
@@ -32,8 +32,12 @@ def edited(tmp_path: Path) -> Edit:
     return edit
 
 
-def test_the_six_targets_are_there() -> None:
-    assert list_targets() == ("cortex-m0plus", "cortex-m33", "cortex-m4", "cortex-m7", "host", "rv32imc")
+CORES = ("cortex-m0plus", "cortex-m33", "cortex-m4", "cortex-m7", "host", "rv32imc")
+BOARDS = ("esp32-c3", "nrf5340", "rp2040", "stm32f746", "stm32h743", "stm32h7a3", "stm32l4r5", "stm32u575")
+
+
+def test_the_cores_and_boards_are_there() -> None:
+    assert list_targets() == tuple(sorted((*CORES, *BOARDS)))
 
 
 @pytest.mark.parametrize("name", list_targets())
@@ -46,20 +50,20 @@ def test_every_target_loads_and_names_files_that_exist(name: str) -> None:
 
 
 def test_only_cores_with_dsp_use_the_dsp_kernels() -> None:
-    with_dsp = {name for name in list_targets() if "armv7em" in load_target(name).kernels}
+    with_dsp = {name for name in CORES if "armv7em" in load_target(name).kernels}
     assert with_dsp == {"cortex-m7", "cortex-m4", "cortex-m33"}
     assert load_target("cortex-m0plus").requantise == "shift"
 
 
 @pytest.mark.parametrize("choice", ["auto", "zig"])
-@pytest.mark.parametrize("name", ["cortex-m7", "cortex-m4", "cortex-m33"])
+@pytest.mark.parametrize("name", ["cortex-m7", "cortex-m4", "cortex-m33", "stm32f746"])
 def test_compilers_are_told_of_the_dsp_instructions(name: str, choice: str, tmp_path: Path) -> None:
     (tmp_path / "dsp.c").write_text("#ifndef __ARM_FEATURE_DSP\n#error no DSP\n#endif\nint only;\n")
     compiler = find_compiler(load_target(name), choice)
     assert compile_objects(compiler, tmp_path, ["dsp.c"], ()) == ["dsp.o"]
 
 
-@pytest.mark.parametrize("name", list_targets())
+@pytest.mark.parametrize("name", list_hardware())
 def test_every_file_says_where_its_figures_come_from(name: str) -> None:
     first = (SHIPPED / name / "target.toml").read_text().splitlines()[0]
     assert first.startswith("#")

@@ -84,8 +84,9 @@ class NetworkCost:
         return self.other_ram_bytes + max((layer.ram_bytes for layer in self.layers), default=0)
 
     @property
-    def seconds(self) -> float:
-        return self.cycles / self.clock_hz
+    def seconds(self) -> float | None:
+        """None at an unknown clock (0)."""
+        return self.cycles / self.clock_hz if self.clock_hz else None
 
     @property
     def macs(self) -> int:

@@ -16,7 +16,7 @@ from dnnc.ir.types import Shape, TensorType
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
 from dnnc.ops.movement import Constant, Reshape
-from dnnc.ops.pool import AvgPool2D, MaxPool2D
+from dnnc.ops.pool import AvgPool2D, MaxPool2D, ReduceMean
 
 #: Height, width, channels.
 Image = tuple[int, int, int]
@@ -60,6 +60,7 @@ class LayerWork:
     channel_bits: (bits of a weight, output channels of that width), widest first; empty without weights. input_bits: of
     each input. nonzero: share of the weights that are not zero. live_bits: of all activations that exist while the
     layer runs, its inputs and output among them. implementation: the kernel chosen, where a program has been made.
+    entropy_bits: of a weight, if the codes of each width were entropy-coded (order 0), at most its width.
     """
 
     name: str
@@ -80,6 +81,7 @@ class LayerWork:
     nonzero: float = 1.0
     live_bits: int = 0
     implementation: str | None = None
+    entropy_bits: float = 0.0
 
     @property
     def linear(self) -> bool:
@@ -165,7 +167,8 @@ def _layer(
         nonzero=_nonzero(node) if len(bits) else 1.0,
         live_bits=live,
         implementation=implementation,
-        **_window(node),
+        entropy_bits=_entropy_bits(node, bits) if len(bits) else 0.0,
+        **_window(graph, node),
     )
 
 
@@ -175,7 +178,7 @@ def _kind(node: Node) -> str:
     return _KIND_OF.get(node.op.kind, "move")
 
 
-def _window(node: Node) -> dict[str, Any]:
+def _window(graph: Graph, node: Node) -> dict[str, Any]:
     op = node.op
     if isinstance(op, Conv2D):
         kernel = node.params["weight"].shape[1:3]
@@ -188,6 +191,9 @@ def _window(node: Node) -> dict[str, Any]:
         }
     if isinstance(op, (MaxPool2D, AvgPool2D)):
         return {"kernel": op.kernel, "stride": op.stride, "padding": op.padding}
+    if isinstance(op, ReduceMean):  # one window, of what is averaged
+        (height, width, _), (rows, columns, _) = _image(graph.types[node.inputs[0]].shape), _image(node.type.shape)
+        return {"kernel": (height // rows, width // columns), "stride": (height // rows, width // columns)}
     return {}
 
 
@@ -246,6 +252,19 @@ def _live_bits(graph: Graph, widths: Mapping[str, int]) -> list[int]:
         for step in range(start, min(last[name], len(graph.nodes) - 1) + 1):
             bits[step] += graph.types[name].size * widths[name]
     return bits
+
+
+def _entropy_bits(node: Node, bits: Sequence[int]) -> float:
+    """Of the codes; those of a float layer are taken to be symmetric in the largest weight of their channel."""
+    weight = node.params["weight"]
+    rows = weight.reshape(len(weight), -1)
+    if weight.dtype.kind == "f":
+        reach = np.maximum(np.abs(rows).max(axis=1), np.finfo(np.float32).tiny)
+        steps = (2.0 ** (np.asarray(bits, np.float64) - 1) - 0.5) / reach
+        rows = np.rint(rows * steps[:, None].astype(rows.dtype))
+    counts = np.bincount((rows.astype(np.int16) + 256).reshape(-1))
+    shares = counts[counts > 0] / max(rows.size, 1)
+    return min(float(-(shares * np.log2(shares)).sum()), float(max(bits)))
 
 
 def _nonzero(node: Node) -> float:

@@ -1,16 +1,18 @@
-"""target.toml -> Target, strictly: an unknown, missing or mistyped key is an error that names place and remedy."""
+"""target.toml -> Target or Accelerator, strictly: a wrong key or value is an error that names place and remedy."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dnnc import resources
-from dnnc.cost.target import Cycles, CycleTable, Emulation, Target, Toolchain
+from dnnc.cost.accelerator import Accelerator
+from dnnc.cost.families import FAMILIES, PROGRAMMED
+from dnnc.cost.strict import nearest, read
+from dnnc.cost.target import MICROCONTROLLER, Target
 from dnnc.errors import TargetError
 
 if sys.version_info >= (3, 11):
@@ -20,91 +22,144 @@ else:
 
 FILE_NAME = "target.toml"
 _REQUANTISE = ("multiply", "shift")
-_SECTIONS = {
-    "Toolchain": Toolchain,
-    "Emulation": Emulation,
-    "Cycles | None": Cycles,
-    "CycleTable | None": CycleTable,
-}
+_EXTERNAL = ("dram", "flash")
+#: What a target does not have from the one that it inherits.
+_OWN = ("name", "description")
 
 
 def list_targets() -> tuple[str, ...]:
-    """The names of the targets that come with dnnc, sorted."""
+    """The names of the targets that come with dnnc and that it compiles for, sorted."""
+    return tuple(name for name in list_hardware() if isinstance(load_hardware(name), Target))
+
+
+def list_hardware() -> tuple[str, ...]:
+    """The names of all hardware that comes with dnnc, with what only `dnnc estimate` knows, sorted."""
     return tuple(sorted(path.parent.name for path in resources.targets().glob(f"*/{FILE_NAME}")))
 
 
 def load_target(name_or_path: str | Path) -> Target:
     """The target of that name, or the one that a user's own target.toml (or the folder that holds it) describes.
 
-    Raises TargetError: an unknown name (with the known ones), an unreadable file, a wrong key or value.
+    Raises TargetError: an unknown name (with the known ones), an unreadable file, a wrong key or value, hardware that
+    dnnc writes no programs for.
     """
-    known = list_targets()
-    if str(name_or_path) in known:
-        return _read(resources.targets() / str(name_or_path) / FILE_NAME)
+    found = load_hardware(name_or_path)
+    if isinstance(found, Accelerator):
+        raise TargetError(
+            f"dnnc writes no programs for '{found.name}' ({found.family}): it only says what a network would cost "
+            f"there, with `dnnc estimate --target {name_or_path}`"
+        )
+    return found
+
+
+def load_hardware(name_or_path: str | Path) -> Target | Accelerator:
+    """As `load_target`, of any hardware that costs are known of."""
+    return _made(_path(name_or_path))
+
+
+def _path(name_or_path: str | Path) -> Path:
+    """The file of a target. Raises TargetError where there is none."""
+    name = str(name_or_path)
     path = Path(name_or_path)
+    shipped = resources.targets() / name / FILE_NAME
+    if path.name == name and shipped.is_file():
+        return shipped
     if path.is_dir():
         path = path / FILE_NAME
     if path.is_file():
-        return _read(path)
-    if path.suffix == ".toml" or path.name != str(name_or_path):
+        return path
+    known = list_hardware()
+    if path.suffix == ".toml" or path.name != name:
         raise TargetError(f"there is no target file '{path}'; targets known by name: {', '.join(known)}")
-    raise TargetError(f"unknown target '{name_or_path}'{_nearest(str(name_or_path), known)}; known: {', '.join(known)}")
+    raise TargetError(f"unknown target '{name}'{nearest(name, known)}; known: {', '.join(known)}")
 
 
-def _read(path: Path) -> Target:
+def _made(path: Path) -> Target | Accelerator:
+    where, folder = str(path), path.resolve().parent
+    tree = _tree(path, ())
+    family = tree.get("family", MICROCONTROLLER)
+    if family == MICROCONTROLLER or family in PROGRAMMED:
+        target = read(Target, tree, where, folder=folder)
+        _check_target(target, where)
+        return target
+    if family not in FAMILIES:
+        known = (MICROCONTROLLER, *FAMILIES)
+        raise TargetError(
+            f"{where}: unknown family '{family}'{nearest(str(family), known)}; known families: {', '.join(known)}"
+        )
+    return _accelerator(tree, family, where, folder)
+
+
+def _tree(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
+    """A file's tables over those of the target that it inherits."""
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TargetError(f"target file '{path}' cannot be read: {error}") from error
-    values = _section(Target, tree, str(path), skip=("folder",))
-    target = Target(folder=path.resolve().parent, **values)
-    _check(target, str(path))
-    return target
+    parent = tree.pop("inherits", None)
+    if parent is None:
+        return tree
+    if not isinstance(parent, str):
+        raise TargetError(f"{path}: 'inherits' must be the name of a target or a path, but is {parent!r}")
+    chain = (*heirs, path.resolve())
+    beside = path.parent / parent
+    found = _path(beside if "/" in parent and beside.exists() else parent)
+    if found.resolve() in chain:
+        raise TargetError(f"{path}: it inherits '{parent}', which inherits it")
+    inherited = {key: value for key, value in _tree(found, chain).items() if key not in _OWN}
+    return _merged(inherited, tree)
 
 
-def _section(kind: type[Any], tree: Mapping[str, Any], where: str, skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The fields of a dataclass from a TOML table, checked one by one."""
-    fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in skip}
-    for key in tree:
-        if key not in fields:
-            raise TargetError(f"{where}: unknown key '{key}'{_nearest(key, fields)}; valid keys: {', '.join(fields)}")
-    missing = [n for n, f in fields.items() if n not in tree and f.default is dataclasses.MISSING]
-    if missing:
-        raise TargetError(f"{where}: missing key(s) {', '.join(missing)}")
-    return {name: _value(str(fields[name].type), value, f"{where}: '{name}'") for name, value in tree.items()}
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
 
 
-def _value(annotation: str, value: Any, where: str) -> Any:
-    """A TOML value as the type that the dataclass field is annotated with."""
-    if annotation in _SECTIONS:
-        if not isinstance(value, dict):
-            raise TargetError(f"{where} must be a table, but is {value!r}")
-        return _SECTIONS[annotation](**_section(_SECTIONS[annotation], value, where))
-    checks: dict[str, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
-        "str": ("a string", _is(str), str),
-        "str | None": ("a string", _is(str), str),
-        "float": ("a number, not negative", lambda v: isinstance(v, int | float) and v is not True and v >= 0, float),
-        "int": ("a whole number, not negative", lambda v: _is(int)(v) and v >= 0, int),
-        "tuple[str, ...]": ("a list of strings", lambda v: _is(list)(v) and all(map(_is(str), v)), tuple),
-        "tuple[int, ...]": ("a list of whole numbers", lambda v: _is(list)(v) and all(map(_is(int), v)), tuple),
-    }
-    expected, valid, convert = checks[annotation]
-    if not valid(value):
-        raise TargetError(f"{where} must be {expected}, but is {value!r}")
-    return convert(value)
+def _accelerator(tree: Mapping[str, Any], name: str, where: str, folder: Path) -> Accelerator:
+    family = FAMILIES[name]
+    others = {key: value for key, value in tree.items() if key != name}
+    table = tree.get(name)
+    known = [f.name for f in dataclasses.fields(Accelerator) if f.name not in ("folder", "array")] + [name]
+    for key in others:
+        if key not in known:
+            raise TargetError(f"{where}: unknown key '{key}'{nearest(key, known)}; valid keys: {', '.join(known)}")
+    if not isinstance(table, dict):
+        raise TargetError(f"{where}: family '{name}' needs a table [{name}] of its figures")
+    array: Any = read(family.array, table, f"{where}: '{name}'")
+    found = read(Accelerator, others, where, folder=folder, array=array)
+    for field, allowed in family.allowed.items():
+        value = getattr(array, field)
+        if value not in allowed:
+            raise TargetError(
+                f"{where}: '{name}': '{field}' must be one of {', '.join(map(str, allowed))}, but is {value!r}"
+                + nearest(str(value), [str(a) for a in allowed])
+            )
+    if found.memory.external not in _EXTERNAL:
+        raise TargetError(f"{where}: 'external' must be one of {_EXTERNAL}, but is '{found.memory.external}'")
+    for kind, widths in (("weight_bits", found.weight_bits), ("activation_bits", found.activation_bits)):
+        if not widths or not set(widths) <= set(range(1, 17)):
+            raise TargetError(f"{where}: '{kind}' must list numbers from 1 to 16, but is {list(widths)}")
+    for section in (found, found.memory, array):
+        _check_positive(section, where)
+    return found
 
 
-def _is(kind: type[Any]) -> Callable[[Any], bool]:
-    # bool is an int in Python, but `flash_bytes = true` is a mistake
-    return lambda value: isinstance(value, kind) and not isinstance(value, bool)
+def _check_positive(section: Any, where: str) -> None:
+    """Numbers that things are divided by; those that may be left out may be 0."""
+    for field in dataclasses.fields(section):
+        if getattr(section, field.name) == 0 and field.default is dataclasses.MISSING:
+            raise TargetError(f"{where}: '{field.name}' must be more than 0")
 
 
-def _check(target: Target, where: str) -> None:
+def _check_target(target: Target, where: str) -> None:
     """What types cannot say: allowed values and ranges."""
     families = tuple(p.name for p in sorted(resources.kernels().iterdir()) if p.is_dir() and p.name != "templates")
     for family in target.kernels:
         if family not in families:
-            raise TargetError(f"{where}: unknown kernel family '{family}'{_nearest(family, families)}; {families}")
+            raise TargetError(f"{where}: unknown kernel family '{family}'{nearest(family, families)}; {families}")
     if target.kernels[-1:] != ("generic",):
         raise TargetError(f"{where}: 'kernels' must end with \"generic\", which every operation falls back to")
     if target.requantise not in _REQUANTISE:
@@ -126,8 +181,3 @@ def _check(target: Target, where: str) -> None:
         raise TargetError(f"{where}: 'transfer_words' must be 1 or 2, but is {cycles.transfer_words}")
     if target.emulation.unicorn and not target.emulation.link_script:
         raise TargetError(f"{where}: 'emulation' names a unicorn core, so it needs link_script and startup")
-
-
-def _nearest(word: str, known: Any) -> str:
-    found = difflib.get_close_matches(word, list(known), 1, cutoff=0.5)
-    return f" (did you mean '{found[0]}'?)" if found else ""

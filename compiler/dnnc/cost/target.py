@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+#: The family of a target file that names none.
+MICROCONTROLLER = "microcontroller"
+
 
 @dataclass(frozen=True)
 class Toolchain:
@@ -78,11 +81,19 @@ class Cycles:
 
 
 @dataclass(frozen=True)
+class Active:
+    """What the whole board draws while it computes; `source` says who measured it."""
+
+    source: str
+    pj_per_cycle: float
+
+
+@dataclass(frozen=True)
 class Target:
     """Memories in bytes, clock in Hz. `kernels` names the kernel families it can run, best first.
 
     requantise: "multiply" where a 32x32 -> high 32 multiply exists; "shift" where it does not, so that every scale
-    must be a power of two. cycles: None where nothing is known of them.
+    must be a power of two. cycles, energy: None where nothing is known of them. family: which cost model it has.
     """
 
     name: str
@@ -98,3 +109,5 @@ class Target:
     toolchain: Toolchain
     emulation: Emulation
     cycles: Cycles | None = None
+    energy: Active | None = None
+    family: str = MICROCONTROLLER

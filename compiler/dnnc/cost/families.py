@@ -1,0 +1,57 @@
+"""Every family of hardware: the figures that a target file gives of it, and the model that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from dnnc.cost.accelerator import Accelerator
+from dnnc.cost.bit_serial import SERIAL, BitSerial, BitSerialModel
+from dnnc.cost.bitfusion import BitFusion, BitFusionModel
+from dnnc.cost.estimate import CostModel
+from dnnc.cost.ethos_u55 import MACS, EthosU55, EthosU55Model
+from dnnc.cost.roofline import Roofline, RooflineModel
+from dnnc.cost.systolic import DATAFLOWS, Systolic, SystolicModel
+from dnnc.cost.target import Target
+from dnnc.errors import TargetError
+
+
+@dataclass(frozen=True)
+class Family:
+    """array: the dataclass of the target file's table that has the family's name; allowed: values of its fields."""
+
+    array: type
+    model: Callable[[Accelerator], CostModel]
+    allowed: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
+
+
+#: Adding a family of accelerators: its file, its row here, a target and its anchors in tests/test_cost_*.py.
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "systolic": Family(Systolic, SystolicModel, {"dataflow": DATAFLOWS}),
+        "bit-serial": Family(BitSerial, BitSerialModel, {"serial": SERIAL}),
+        "bitfusion": Family(BitFusion, BitFusionModel),
+        "ethos-u55": Family(EthosU55, EthosU55Model, {"macs": MACS}),
+        "roofline": Family(Roofline, RooflineModel),
+    }
+)
+#: The models of targets that dnnc writes programs for, by the target's family.
+PROGRAMMED: Mapping[str, Callable[[Target], CostModel]] = MappingProxyType({})
+
+
+def has_model(hardware: Target | Accelerator) -> bool:
+    """Whether costs of it can be foreseen from a network's layers."""
+    return isinstance(hardware, Accelerator) or hardware.family in PROGRAMMED
+
+
+def model_of(hardware: Target | Accelerator) -> CostModel:
+    """The cost model of some hardware. Raises TargetError where its costs are measured, not modelled."""
+    if isinstance(hardware, Accelerator):
+        return FAMILIES[hardware.family].model(hardware)
+    if hardware.family in PROGRAMMED:
+        return PROGRAMMED[hardware.family](hardware)
+    raise TargetError(
+        f"what a network costs on '{hardware.name}' is measured: run `dnnc compile --target {hardware.name}`, and "
+        f"`dnnc estimate` on the folder that it writes"
+    )

@@ -1,0 +1,56 @@
+"""Products a cycle and bytes a cycle, no more: for hardware of which no closed form of the cycles is known.
+
+cycles = max(MACs / (macs_per_cycle * utilisation), traffic / bandwidth). What it says is as good as the utilisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dnnc.cost.accelerator import Accelerator
+from dnnc.cost.assemble import assemble, elementwise, mac_pj, next_width, stored_weight_bits
+from dnnc.cost.estimate import LayerCost, NetworkCost, summed
+from dnnc.cost.layer import LayerWork
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """macs_per_cycle: of the whole hardware, by the bits of a weight; utilisation, depthwise_utilisation: shares of it
+    that are reached; elements_per_cycle: of layers without weights.
+    """
+
+    macs_per_cycle: Mapping[int, float]
+    utilisation: float
+    depthwise_utilisation: float
+    elements_per_cycle: float
+
+
+@dataclass(frozen=True)
+class RooflineModel:
+    """A CostModel."""
+
+    hardware: Accelerator
+
+    @property
+    def clock_hz(self) -> int:
+        return self.hardware.clock_hz
+
+    @property
+    def array(self) -> Roofline:
+        found: Roofline = self.hardware.array
+        return found
+
+    def layer(self, work: LayerWork) -> LayerCost:
+        array, hardware = self.array, self.hardware
+        if not work.linear:
+            return elementwise(work, hardware, array.elements_per_cycle)
+        bits = next_width(work.weight_bits, tuple(array.macs_per_cycle))
+        share = array.depthwise_utilisation if work.kind == "depthwise" else array.utilisation
+        traffic = work.total_input_bits + stored_weight_bits(work, hardware) + work.total_output_bits
+        weight_bits = next_width(work.weight_bits, hardware.weight_bits)
+        energy = work.macs * mac_pj(hardware, weight_bits, work.activation_bits)
+        return assemble(work, hardware, work.macs / (array.macs_per_cycle[bits] * share), traffic, {"mac": energy})
+
+    def network(self, works: Sequence[LayerWork]) -> NetworkCost:
+        return summed(self.layer, works, self.clock_hz, self.hardware.quality)
