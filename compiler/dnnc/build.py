@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from dnnc.artefact import INTEGER_GRAPH, Artefact, Vectors
@@ -17,8 +19,9 @@ from dnnc.passes.pack import pack_activations
 from dnnc.passes.plan import Plan, plan
 from dnnc.passes.simplify import simplify
 from dnnc.quantise import quantise
+from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.bits.int8 import Int8
-from dnnc.quantise.calibrate import calibrate
+from dnnc.quantise.calibrate import Calibration, calibrate
 from dnnc.quantise.dataset import Dataset
 from dnnc.run import make_runner
 from dnnc.run.base import Execution
@@ -44,6 +47,16 @@ def finish(quantised: Graph, hardware: Target) -> Graph:
 def layout(graph: Graph, program: Program) -> Plan:
     """Where everything lies in the arena."""
     return plan(graph, program.scratch, program.overwrites)
+
+
+def arena_of(calibration: Calibration, target: Target) -> Callable[[Allocation], int]:
+    """The arena that the planner gives the network at the widths of an allocation, in bytes."""
+
+    def arena(allocation: Allocation) -> int:
+        integer = finish(quantise(calibration.graph, calibration, allocation, target), target)
+        return layout(integer, lower(integer, target)).arena_bytes
+
+    return arena
 
 
 def make_vectors(graph: Graph, samples: Dataset, seed: int) -> Vectors:

@@ -151,7 +151,8 @@ def compile_with_report(
             raise BudgetError(f"{policy}: {prepared.missed}")
         real, notes = prepared.graph.verify(), prepared.notes
     calibration = calibrate(real, samples.calibration, hardware, seed, progress)
-    allocation = policy.allocate(calibration, hardware, samples.measured_on, seed, progress)
+    arena = build.arena_of(calibration, hardware)
+    allocation = policy.allocate(calibration, hardware, samples.measured_on, seed, progress, arena)
     quantised = quantise(real, calibration, allocation, hardware)
     integer = build.finish(quantised, hardware)
 

@@ -7,7 +7,7 @@ its channel's scale times a code of that many bits (see `dnnc.quantise.calibrate
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,6 +54,7 @@ class TrainedPolicy(Policy):
         held_out: Dataset | None = None,
         seed: int = 0,
         progress: Progress = silent,
+        arena: Callable[[Allocation], int] | None = None,
     ) -> Allocation:
         require_width("activation", self.activation_width(), target)
         widths = {}

@@ -61,6 +61,11 @@ class Menu:
         """Bytes of the layers' packed weights and tables."""
         return sum(linear_bytes(n, bits[n.name]) for n in self.nodes)
 
+    def largest(self, bits: dict[str, NDArray[np.uint8]]) -> tuple[str, int]:
+        """The layer that takes most bytes, and how many."""
+        node = max(self.nodes, key=lambda n: linear_bytes(n, bits[n.name]))
+        return node.name, linear_bytes(node, bits[node.name])
+
     def uniform(self, width: int) -> dict[str, NDArray[np.uint8]]:
         """One width for all."""
         return {n.name: self._all(n, width) for n in self.nodes}

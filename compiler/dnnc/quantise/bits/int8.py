@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,5 +28,6 @@ class Int8(Policy):
         held_out: Dataset | None = None,
         seed: int = 0,
         progress: Progress = silent,
+        arena: Callable[[Allocation], int] | None = None,
     ) -> Allocation:
         return Uniform(weights=8, activations=8).allocate(calibration, target, held_out, seed, progress)

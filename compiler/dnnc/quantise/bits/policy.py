@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -35,11 +35,13 @@ class Policy(ABC):
         held_out: Dataset | None = None,
         seed: int = 0,
         progress: Progress = silent,
+        arena: Callable[[Allocation], int] | None = None,
     ) -> Allocation:
         """Widths for every tensor of `calibration.graph`.
 
-        held_out: labelled samples that calibration has not seen, for policies that measure accuracy. Raises OptionError
-        where the target lacks a width, BudgetError where a budget cannot be met.
+        held_out: labelled samples that calibration has not seen, for policies that measure accuracy. arena: bytes of
+        RAM that the memory planner gives the values of an allocation, for policies with such a budget. Raises
+        OptionError where the target lacks a width, BudgetError where a budget cannot be met.
         """
 
     def __str__(self) -> str:

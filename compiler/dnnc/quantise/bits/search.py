@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,30 +30,48 @@ _MEASURE_SAMPLES = (100, 1000)
 MOVED = {True: 0.02, False: 0.01}
 
 Bits = dict[str, NDArray[np.uint8]]
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, eq=False)
 class Maker:
-    """Makes an Allocation of widths from `choices`."""
+    """Makes an Allocation of widths from `choices`; activation_bits: of the values, where a call names no others."""
 
     choices: Menu
     fisher: Fisher
     activation_bits: dict[str, int]
 
-    def __call__(self, bits: Bits, *notes: str) -> Allocation:
+    def __call__(self, bits: Bits, *notes: str, activation_bits: dict[str, int] | None = None) -> Allocation:
         sensitivity = self.choices.loss(bits)
-        activations = {
-            v: losses[self.activation_bits[v]]
-            for v, losses in self.fisher.activations.items()
-            if self.activation_bits[v] in losses
-        }
-        return Allocation(bits, self.activation_bits, sensitivity, activations, sum(sensitivity.values()), notes=notes)
+        widths = self.activation_bits if activation_bits is None else activation_bits
+        activations = {v: losses[widths[v]] for v, losses in self.fisher.activations.items() if widths[v] in losses}
+        return Allocation(bits, widths, sensitivity, activations, sum(sensitivity.values()), notes=notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates(Generic[C]):
+    """What is searched: `at` gives the best candidate that takes at most so much of what is to be small (None: there is
+    none), `size` what a candidate takes of it; low, high: where the search begins and ends; widest: the candidate that
+    loses least.
+    """
+
+    at: Callable[[float], C | None]
+    size: Callable[[C], float]
+    make: Callable[[C], Allocation]
+    widest: C
+    low: float
+    high: float
 
 
 def smallest_by_drop(
-    calibration: Calibration, target: Target, make: Maker, held_out: Dataset, limit: float, progress: Progress
-) -> tuple[Bits, float, int]:
-    """(widths, measured drop in points, samples) of the smallest network found whose integer accuracy on `held_out`,
+    calibration: Calibration,
+    target: Target,
+    candidates: Candidates[C],
+    held_out: Dataset,
+    limit: float,
+    progress: Progress,
+) -> tuple[C, float, int]:
+    """(candidate, measured drop in points, samples) of the smallest network found whose integer accuracy on `held_out`,
     which has labels, drops by at most `limit` points; of the widest where none does.
     """
     graph, name = calibration.graph, calibration.graph.outputs[0].model_name
@@ -62,54 +81,55 @@ def smallest_by_drop(
         raise TypeError("accuracy is measured on samples with labels")
     expected = correct_percent(float_outputs(graph, part)[name], labels)
 
-    def drop(bits: Bits) -> float:
-        integer = quantise(graph, calibration, make(bits), target)
+    def drop(candidate: C) -> float:
+        integer = quantise(graph, calibration, candidates.make(candidate), target)
         return expected - correct_percent(integer_outputs(integer, part)[name], labels)
 
-    return *_smallest(make.choices, drop, limit + 1e-9, progress), len(part)
+    return *_smallest(candidates, drop, limit + 1e-9, progress), len(part)
 
 
 def smallest_by_change(
-    calibration: Calibration, target: Target, make: Maker, progress: Progress
-) -> tuple[Bits, float, int]:
-    """(widths, how far outputs move as a share of what MOVED allows, samples) of the smallest network found that keeps
-    to it, on the calibration samples.
+    calibration: Calibration, target: Target, candidates: Candidates[C], progress: Progress
+) -> tuple[C, float, int]:
+    """(candidate, how far outputs move as a share of what MOVED allows, samples) of the smallest network found that
+    keeps to it, on the calibration samples.
     """
     graph = calibration.graph
     part = calibration.dataset.spread(_sample_count(calibration, len(calibration.dataset)))
     expected = float_outputs(graph, part)
     softmax = {o.model_name: head(graph, o.value).logits for o in graph.outputs}
 
-    def moved(bits: Bits) -> float:
+    def moved(candidate: C) -> float:
         """The worst output counts."""
-        found = integer_outputs(quantise(graph, calibration, make(bits), target), part)
+        found = integer_outputs(quantise(graph, calibration, candidates.make(candidate), target), part)
         return max(changed(expected[name], found[name], softmax[name]) / MOVED[softmax[name]] for name in expected)
 
-    floor = moved(make.choices.uniform(make.choices.widths[-1]))
-    return *_smallest(make.choices, lambda bits: moved(bits) - floor, 1.0, progress), len(part)
+    floor = moved(candidates.widest)
+    return *_smallest(candidates, lambda candidate: moved(candidate) - floor, 1.0, progress), len(part)
 
 
-def _smallest(choices: Menu, measure: Callable[[Bits], float], limit: float, progress: Progress) -> tuple[Bits, float]:
-    """Bisection over the flash that weights may take: (widths, what was measured) of the smallest network within
-    `limit`, or of the widest where none is.
+def _smallest(
+    candidates: Candidates[C], measure: Callable[[C], float], limit: float, progress: Progress
+) -> tuple[C, float]:
+    """Bisection over what candidates may take: (candidate, what was measured) of the smallest one within `limit`, or
+    of the widest where none is.
     """
-    widest, narrowest = choices.uniform(choices.widths[-1]), choices.uniform(choices.widths[0])
-    low, high = choices.stored_bytes(narrowest), choices.stored_bytes(widest)
-    resolution = max(int(_RESOLUTION * high), 1)
+    low, high = candidates.low, candidates.high
+    resolution = max(_RESOLUTION * high, 1e-9)
     steps = max(int(np.ceil(np.log2(max((high - low) / resolution, 1)))), 1)
-    best: tuple[Bits, float] | None = None
+    best: tuple[C, float] | None = None
     for step in range(steps):
         progress("measure candidates", step, steps + 1)
-        middle = (low + high) // 2
-        bits = choices.least_bytes(middle)
-        measured = np.inf if bits is None else measure(bits)
-        if bits is not None and measured <= limit:
-            best, high = (bits, measured), choices.stored_bytes(bits)
+        middle = (low + high) / 2
+        candidate = candidates.at(middle)
+        measured = np.inf if candidate is None else measure(candidate)
+        if candidate is not None and measured <= limit:
+            best, high = (candidate, measured), candidates.size(candidate)
         else:
             low = middle
         if high - low <= resolution:
             break
-    return best if best is not None else (widest, measure(widest))
+    return best if best is not None else (candidates.widest, measure(candidates.widest))
 
 
 def _sample_count(calibration: Calibration, available: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,6 +33,7 @@ class Uniform(Policy):
         held_out: Dataset | None = None,
         seed: int = 0,
         progress: Progress = silent,
+        arena: Callable[[Allocation], int] | None = None,
     ) -> Allocation:
         require_width("weight", self.weights, target)
         require_width("activation", self.activations, target)
