@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dnnc.backends.c import emit, lower
 from dnnc.backends.c.banded import rows_are_words, takes_packed
+from dnnc.backends.c.table import IN_ORDER, Selection
 from dnnc.cost.loader import load_target
 from dnnc.fixed import INT32_MAX, weight_range
 from dnnc.ir.graph import Graph, Input, Node, Output
@@ -173,17 +174,28 @@ class Maker:
 
 @dataclass(frozen=True)
 class Case:
-    """build(maker) returns the names of the values that are the graph's outputs. packed: pack what can be packed."""
+    """build(maker) returns the names of the values that are the graph's outputs. packed: pack what can be packed.
+
+    format: that weights are to have; "" leaves it to the rule.
+    """
 
     name: str
     build: Callable[[Maker], Sequence[str]] = field(repr=False)
     packed: bool = False
+    format: str = ""
 
     def graph(self, power_of_two: bool = False) -> Graph:
         """The case's graph; the same every time."""
         maker = Maker(self.name, power_of_two)
         graph = maker.graph(*self.build(maker))
         return pack_activations(graph, takes_packed, rows_are_words, stored_bytes) if self.packed else graph
+
+    def selection(self, graph: Graph) -> Selection:
+        """Of kernels and formats, for a graph of the case."""
+        found = IN_ORDER
+        for node in graph.nodes if self.format else ():
+            found = found.write(node.name, self.format)
+        return found
 
     def inputs(self, graph: Graph, count: int = 3) -> dict[str, Array]:
         """Codes int32 [N, *shape]: all at the lowest, all at the highest, then `count` random samples."""
@@ -356,22 +368,35 @@ def _dense_shapes() -> list[Case]:
 
 
 def _sparse(name: str, image: Shape, outputs: int, kernel: tuple[int, int], density: float, widths: Widths = 8, *,
-            bits: int = 8, out_bits: int = 8, gain: float = 1.0, **attributes: Any) -> Case:  # fmt: skip
+            bits: int = 8, out_bits: int = 8, gain: float = 1.0, format: str = "delta", **attributes: Any
+            ) -> Case:  # fmt: skip
     def build(make: Maker) -> list[str]:
         op = Conv2D(**attributes)
         shape = (outputs, *kernel, image[2] // op.groups)
         return [make.linear(op, make.input(*image, bits=bits), shape, widths, out_bits, gain, density)]
 
-    return Case(f"sparse_{name}", build)
+    return Case(f"sparse_{name}", build, format=format)
 
 
 def _sparse_dense(name: str, shape: Shape, outputs: int, density: float, widths: Widths = 8, *, bits: int = 8,
-                  out_bits: int = 8, gain: float = 1.0) -> Case:  # fmt: skip
+                  out_bits: int = 8, gain: float = 1.0, format: str = "delta") -> Case:  # fmt: skip
     def build(make: Maker) -> list[str]:
         x = make.input(*shape, bits=bits)
         return [make.linear(Dense(), x, (outputs, shape[-1]), widths, out_bits, gain, density)]
 
-    return Case(f"sparse_{name}", build)
+    return Case(f"sparse_{name}", build, format=format)
+
+
+def _bitmap(*options: Any, **others: Any) -> Case:
+    return _sparse(f"bitmap_{options[0]}", *options[1:], format="bitmap", **others)
+
+
+def _straight(*options: Any, **others: Any) -> Case:
+    return _sparse(f"straight_{options[0]}", *options[1:], format="straight", **others)
+
+
+def _straight_dense(*options: Any, **others: Any) -> Case:
+    return _sparse_dense(f"straight_{options[0]}", *options[1:], format="straight", **others)
 
 
 def _ternary(name: str, image: Shape, outputs: int, kernel: tuple[int, int], bits: int = 8, **attributes: Any) -> Case:
@@ -445,10 +470,44 @@ def _sparse_layers() -> list[Case]:
         _sparse_dense("dense_mixed", (90,), 13, 0.1, (4, 8, 3, 2, 6)),
         _sparse_dense("dense_left_shift", (40,), 9, 0.04, 2, gain=6.0),
         *_ternary_layers(),
-        _sparse("bitmap_conv", (12, 11, 6), 7, (3, 3), 0.5, padding=same),
-        _sparse("bitmap_odd", (21, 16, 7), 5, (3, 2), 0.55, (8, 5), padding=(1, 2, 0, 1), stride=(1, 2)),
-        _sparse("bitmap_groups", (9, 12, 8), 6, (3, 3), 0.5, groups=2, dilation=(2, 1), padding=(2, 1, 2, 1)),
+        _bitmap("conv", (12, 11, 6), 7, (3, 3), 0.5, padding=same),
+        _bitmap("odd", (21, 16, 7), 5, (3, 2), 0.55, (8, 5), padding=(1, 2, 0, 1), stride=(1, 2)),
+        _bitmap("groups", (9, 12, 8), 6, (3, 3), 0.5, groups=2, dilation=(2, 1), padding=(2, 1, 2, 1)),
         _sparse_dense("dense_16_to_8_bit", (60,), 7, 0.1, 4, bits=16),
+        *_straight_layers(),
+    ]
+
+
+def _straight_layers() -> list[Case]:
+    same = (1, 1, 1, 1)
+    return [
+        *(_straight_dense(f"dense_w{w}", (61,), 7, 0.3, w) for w in range(2, 9)),
+        _straight_dense("dense_mixed", (40,), 9, 0.3, (4, 8, 3, 2, 6)),
+        _straight_dense("dense_rows", (7, 20), 5, 0.2),
+        _straight_dense("dense_rank_3", (2, 3, 30), 6, 0.1, 4),
+        _straight_dense("dense_far_apart", (9000,), 3, 0.002, 4),
+        _straight_dense("dense_all_zero", (40,), 5, 0.0),
+        _straight_dense("dense_one_output", (33,), 1, 0.5),
+        _straight_dense("dense_left_shift", (40,), 9, 0.04, 2, gain=6.0),
+        _straight_dense("dense_saturating", (40,), 6, 0.3, gain=60.0),
+        _straight_dense("dense_16_bit", (60,), 7, 0.1, 6, bits=16, out_bits=16),
+        _straight_dense("dense_16_to_8_bit", (60,), 7, 0.1, 4, bits=16),
+        _straight_dense("dense_8_to_16_bit", (60,), 7, 0.1, out_bits=16),
+        _straight("pointwise", (6, 5, 11), 6, (1, 1), 0.2),
+        _straight("pointwise_stride", (7, 6, 12), 6, (1, 1), 0.15, 4, stride=(2, 3)),
+        _straight("pointwise_grows", (6, 5, 3), 8, (1, 1), 0.4),
+        _straight("pointwise_padded", (4, 3, 12), 6, (1, 1), 0.1, padding=(1, 0, 2, 1)),
+        _straight("conv", (7, 6, 5), 6, (3, 3), 0.15, padding=same, clamp=RELU),
+        _straight("conv_no_padding", (9, 8, 3), 5, (3, 3), 0.2),
+        _straight("conv_dilated", (11, 10, 4), 4, (2, 3), 0.2, dilation=(3, 2), stride=(2, 3)),
+        _straight("conv_border", (9, 7, 4), 4, (2, 3), 0.2, dilation=(3, 2), stride=(2, 3), padding=(1, 2, 3, 0)),
+        _straight("conv_large_kernel", (3, 2, 3), 4, (7, 5), 0.1, padding=(3, 2, 3, 3)),
+        _straight("conv_whole_image", (5, 4, 5), 6, (5, 4), 0.1, 4),
+        _straight("conv_1d", (1, 33, 3), 6, (1, 5), 0.15, padding=(0, 2, 0, 2), stride=(1, 2)),
+        _straight("conv_groups", (6, 5, 12), 9, (3, 3), 0.15, groups=3, padding=same),
+        _straight("depthwise", (8, 7, 9), 9, (3, 3), 0.1, groups=9),
+        _straight("conv_16_bit", (6, 5, 6), 5, (3, 3), 0.15, 5, bits=16, out_bits=16, padding=same),
+        _straight("conv_all_zero", (5, 5, 6), 5, (3, 3), 0.0, padding=same),
     ]
 
 
@@ -781,5 +840,5 @@ def build_case_artefact_files(case: Case, target: str) -> dict[str, bytes]:
     """The case's C for a target: "c/<case name>.c", ... without a self-test."""
     hardware = load_target(target)
     graph = case_graph(case, target)
-    program = lower(graph, hardware)
+    program = lower(graph, hardware, case.selection(graph))
     return emit(graph, program, plan(graph, program.scratch, program.overwrites), hardware)

@@ -6,9 +6,11 @@ store of the C does to the arena; scratch, weights and tables do not appear.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -384,8 +386,23 @@ def ternary(call: Call) -> Iterator[Event]:
         yield from ((operand, e + first if operand == WRITE else e) for operand, e in _events(part))
 
 
+def straight(call: Call) -> Iterator[Event]:
+    """templates/straight.c.j2: all that a pixel's statements read, then its channels; or the whole input before all."""
+    f = SimpleNamespace(**dict(call.kernel.values))
+    places = [int(place) for line in f.lines for place in re.findall(r"at\[(\d+)\]", line)]
+    if f.image:
+        yield from ((0, e) for e in range(f.image.rows * f.image.count))
+    for row, column in product(range(f.rows), range(f.columns)):
+        if not f.image:
+            yield from ((0, row * f.row_step + column * f.column_step + place) for place in places)
+        yield from ((WRITE, (row * f.columns + column) * f.outputs + o) for o in range(f.outputs))
+
+
 def _events(call: Call) -> Iterator[Event]:
     source = call.kernel.kernel.source
+    if source == "templates/straight.c.j2":
+        yield from straight(call)
+        return
     if source == "generic/ternary.c":
         yield from ternary(call)
         return

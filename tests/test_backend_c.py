@@ -37,7 +37,7 @@ def emitted(case: Case, target: str = "host", graph: Graph | None = None) -> dic
     """File name -> text, self-test included."""
     hardware = load_target(target)
     graph = graph or case_graph(case, target)
-    program = lower(graph, hardware)
+    program = lower(graph, hardware, case.selection(graph))
     inputs = case.inputs(graph, 1)
     vectors = Vectors(inputs, simulate(graph, inputs))
     files = emit(graph, program, plan(graph, program.scratch, program.overwrites), hardware, vectors)

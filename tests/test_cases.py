@@ -25,7 +25,11 @@ def test_c_equals_simulator(target: str, tmp_path: Path) -> None:
     """Each case twice: with poisoned gaps between all values, and as the planner shares the memory."""
     graphs = [case_graph(case, target) for case in CASES]
     inputs = [case.inputs(graph) for case, graph in zip(CASES, graphs, strict=True)]
-    networks = [Network(g, x, spread) for g, x in zip(graphs, inputs, strict=True) for spread in (True, False)]
+    networks = [
+        Network(graph, codes, spread, selection=case.selection(graph))
+        for case, graph, codes in zip(CASES, graphs, inputs, strict=True)
+        for spread in (True, False)
+    ]
     outputs = run_on_host(networks, target, tmp_path)
     wrong = []
     for network, found in zip(networks, outputs, strict=True):
@@ -52,7 +56,8 @@ def test_cases_reach_every_kernel_row_and_width(target: str) -> None:
     hardware = load_target(target)
     chosen = set()
     for case in CASES:
-        for instance in lower(case_graph(case, target), hardware).kernels:
+        graph = case_graph(case, target)
+        for instance in lower(graph, hardware, case.selection(graph)).kernels:
             chosen.add((instance.kernel, instance.bits))
     expected = {
         (kernel, bits)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from cases import Case, Maker, all_cases, case_graph
 from dnnc.backends.c import lower
+from dnnc.backends.c.emit import kernel_files
+from dnnc.backends.c.program import Program
 from dnnc.backends.c.table import IN_ORDER
 from dnnc.backends.c.ternary import pack_digits, unpack_digits
 from dnnc.cost.loader import load_target
@@ -22,6 +27,7 @@ from dnnc.records import MAX_BITS, pack_bitmap, pack_records, unpack_bitmap, unp
 from dnnc.simulate import simulate
 from host_program import Network, run_on_host
 
+Array = NDArray[Any]
 M7 = load_target("cortex-m7")
 
 
@@ -74,7 +80,7 @@ def test_every_density_computes_the_same(density: float, tmp_path: Path) -> None
     for graph in graphs:
         (source,) = graph.inputs
         codes = {source.name: rng.integers(-128, 128, (4, *source.type.shape)).astype(np.int32)}
-        for format, kernel in (("delta", "sparse_delta"), ("bitmap", "s8_bitmap")):
+        for format, kernel in (("delta", "sparse_delta"), ("bitmap", "s8_bitmap"), ("straight", "straight")):
             forced = IN_ORDER.write(graph.nodes[0].name, format)
             assert kernel in lower(graph, M7, forced).steps[0].kernel
             networks += [Network(graph, codes, spread, selection=forced) for spread in (True, False)]
@@ -113,22 +119,89 @@ def test_ternary_layers_take_five_weights_a_byte(target: str) -> None:
 @pytest.mark.parametrize("target", ["host", "cortex-m7", "cortex-m0plus"])
 def test_the_rule_takes_records_for_sparse_layers_only(target: str) -> None:
     hardware = load_target(target)
+    assert "sparse_delta" in lower(wide_layer(0.1), hardware).steps[0].kernel
     for case in all_cases():
-        if case.name.startswith("sparse_") and (target != "cortex-m7" or "bitmap" not in case.name):
-            program = lower(case_graph(case, target), hardware)
-            expected = "bitmap" if "bitmap" in case.name else "sparse"
-            assert [k.kernel.op for k in program.kernels] == [expected], case.name
+        if "bitmap" in case.name and target != "cortex-m7":
+            (kernel,) = lower(case_graph(case, target), hardware).kernels
+            assert kernel.kernel.op == "bitmap", case.name
     for kind in ("dense", "conv", "groups"):
         assert "sparse" not in lower(one_layer("full", 1.0, kind), hardware).steps[0].kernel
+
+
+def wide_layer(density: float, tiny: bool = False) -> Graph:
+    """A convolution of 7,776 weights; tiny: a layer of a few weights follows it."""
+
+    def build(make: Maker) -> list[str]:
+        x = make.linear(Conv2D(), make.input(8, 8, 24), (36, 3, 3, 24), 8, density=density)
+        return [make.linear(Conv2D(), x, (3, 1, 1, 36), 8, density=0.1) if tiny else x]
+
+    return Case("wide_layer", build).graph()
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("target", ["host", "cortex-m7", "cortex-m0plus"])
+def test_tiny_layers_are_code_where_that_saves_the_kernel_for_records(target: str) -> None:
+    hardware = load_target(target)
+    for kind in ("dense", "conv", "groups"):
+        assert "straight" in lower(one_layer("thin", 0.05, kind), hardware).steps[0].kernel
+    first, second = lower(wide_layer(0.1, tiny=True), hardware).steps
+    assert "sparse_delta" in first.kernel and "sparse_delta" in second.kernel
 
 
 @pytest.mark.quick
 def test_a_selection_says_the_format() -> None:
     graph = one_layer("thin", 0.05, "conv")
     node = graph.nodes[0].name
-    assert "sparse_delta" in lower(graph, M7).steps[0].kernel
+    assert "sparse_delta" in lower(graph, M7, IN_ORDER.write(node, "delta")).steps[0].kernel
     dense = lower(graph, M7, IN_ORDER.write(node, "delta").write(node, "dense")).steps[0]
     assert "sparse" not in dense.kernel and len(dense.calls) == 2
+
+
+def terms_of(layer: Graph) -> int:
+    """How often the C of a layer as code reads an input."""
+    (step,) = lower(layer, M7, IN_ORDER.write(layer.nodes[0].name, "straight")).steps
+    (text,) = [t for name, t in kernel_files(Program((step,)), M7).items() if "straight" in name]
+    return len(re.findall(r"at\[\d+\]", text))
+
+
+@pytest.mark.quick
+def test_code_has_a_term_for_every_weight_that_is_not_zero() -> None:
+    for kind in ("dense", "conv", "groups"):
+        graph = one_layer(kind, 0.2, kind)
+        assert terms_of(graph) == np.count_nonzero(graph.nodes[0].params["weight"])
+
+
+@pytest.mark.quick
+def test_weights_of_one_magnitude_share_a_product() -> None:
+    weight = np.zeros((3, 9), np.int64)
+    weight[0, [1, 4, 5]] = 7, -7, 7
+    weight[1, [0, 2, 8]] = -1, -4, -4
+    assert statements(weight) == [
+        "sums[0] = (uint32_t)(7 * (at[1] + at[5] - at[4]));",
+        "sums[1] = (uint32_t)(-at[0] - 4 * (at[2] + at[8]));",
+        "sums[2] = 0;",
+    ]
+
+
+def statements(weight: Array) -> list[str]:
+    make = Maker("statements")
+    params = {"weight": weight, "weight_bits": np.full(len(weight), 4, np.uint8),
+              "weight_scale": np.full(len(weight), 0.1), "bias": np.zeros(len(weight))}  # fmt: skip
+    graph = make.graph(make.add(Dense(), [make.input(weight.shape[1])], params))
+    (instance,) = lower(graph, M7, IN_ORDER.write(graph.nodes[0].name, "straight")).kernels
+    return list(dict(instance.values)["lines"])  # type: ignore[call-overload]
+
+
+@pytest.mark.quick
+def test_what_is_not_tiny_is_never_code() -> None:
+    """Too many weights; too large an image to copy."""
+    dense = wide_layer(0.5)
+    assert "straight" not in lower(dense, M7).steps[0].formats
+
+    def large(make: Maker) -> list[str]:
+        return [make.linear(Conv2D(padding=(1, 1, 1, 1)), make.input(40, 40, 4), (3, 3, 3, 4), 8, density=0.1)]
+
+    assert "straight" not in lower(Case("large", large).graph(), M7).steps[0].formats
 
 
 @pytest.mark.quick

@@ -84,7 +84,7 @@ def stages(target: str) -> tuple[Stage, ...]:
     found = []
     for case in all_cases():
         graph = case_graph(case, target)
-        program = lower(graph, load_target(target))
+        program = lower(graph, load_target(target), case.selection(graph))
         found += [Stage(case, graph, program, i) for i, step in enumerate(program.steps) if step.calls]
     return tuple(found)
 
@@ -207,6 +207,11 @@ def test_the_planner_uses_the_least_distance(target: str) -> None:
             assert any(behind[i] == distance.bytes for i, distance in stage.taken.items()), stage.case.name
 
 
+def network_of(stage: Stage, layout: Plan) -> Network:
+    case, graph = stage.case, stage.graph
+    return Network(graph, case.inputs(graph), False, layout, case.selection(graph))
+
+
 def differing(networks: Sequence[Network], outputs: Sequence[Mapping[str, Array]]) -> list[int]:
     """The numbers of the networks whose outputs are not the simulator's."""
     return [
@@ -219,7 +224,7 @@ def differing(networks: Sequence[Network], outputs: Sequence[Mapping[str, Array]
 @pytest.mark.parametrize("target", ["host", "cortex-m7"])
 def test_every_kernel_runs_at_its_least_distance(target: str, tmp_path: Path) -> None:
     chosen = list(tight(target))
-    networks = [Network(stage.graph, stage.case.inputs(stage.graph), False, layout) for stage, layout in chosen]
+    networks = [network_of(stage, layout) for stage, layout in chosen]
     wrong = differing(networks, run_on_host(networks, target, tmp_path))
     assert [f"{chosen[i][0].case.name}, {chosen[i][0].node.name}" for i in wrong] == []
     assert len(networks) > 200
@@ -255,7 +260,7 @@ def test_four_bytes_nearer_break_every_kernel(target: str, tmp_path: Path) -> No
         for value, distance in stage.taken.items() if wide and stage.source not in NOT_TO_BE_BROKEN else ():
             layout = stage.at(value, replace(distance, bytes=distance.bytes - 4))
             if layout is not None:
-                networks.append(Network(stage.graph, stage.case.inputs(stage.graph), False, layout))
+                networks.append(network_of(stage, layout))
                 sources.append(stage.source)
     broken = {sources[i] for i in differing(networks, run_on_host(networks, target, tmp_path))}
     family = {kernel.source for kernel in TABLE if kernel.family == load_target(target).kernels[0]}

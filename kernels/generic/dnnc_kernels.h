@@ -91,6 +91,11 @@ typedef struct {
   uint8_t bias_shift, multiplier_shift, wide;
 } dnnc_sparse_t;
 
+/* A linear layer whose weights are code. tables: as those of dnnc_sparse_t, whose other numbers are code too. */
+typedef struct {
+  const void *tables; /* int16_t or int32_t */
+} dnnc_straight_t;
+
 /* y = clamp((a * ma + b * mb + offset) >> shift) over up to four axes; a stride of 0 broadcasts. */
 typedef struct {
   uint32_t size[4];

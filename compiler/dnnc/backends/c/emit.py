@@ -49,14 +49,18 @@ def kernel_files(program: Program, target: Target) -> dict[str, str]:
         common = f"#ifndef DNNC_NO_LONG_MULTIPLY\n#define DNNC_NO_LONG_MULTIPLY\n#endif\n{common}"
     files = {"dnnc_kernels.h": common}
     for instance in program.kernels:
-        files[f"{instance.name}.c"] = _instantiate(instance, (folder / instance.kernel.source).read_text())
+        files[f"{instance.name}.c"] = _instantiate(instance)
         for shared in (*instance.kernel.headers, *instance.kernel.support):
             path = folder / shared
             files[path.name] = path.read_text()
     return files
 
 
-def _instantiate(instance: Instance, source: str) -> str:
+def _instantiate(instance: Instance) -> str:
+    path = resources.kernels() / instance.kernel.source
+    source = path.read_text()
+    if instance.values:
+        source = _environment().get_template(path.name).render(dict(instance.values))
     defines = "".join(f"#define {macro} {value}\n" for macro, value in instance.defines)
     return defines + "\n" + source
 

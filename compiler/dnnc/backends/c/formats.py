@@ -1,13 +1,15 @@
 """In which format the weights of a linear layer are stored: all of them, or only those that are not zero.
 
-The rule: what takes the fewest bytes, unless the share of bytes that it saves is less than what it costs in
-instructions, as far as `_INSTRUCTIONS` foresees them. (So a layer of a quarter of the bytes may take four times the
-instructions.) --optimise speed and size (optimise.py) measure both instead. quantise/bytes.py counts on this rule.
+The rule: of what is stored as data, what takes the fewest bytes, unless the share of bytes that it saves is less than
+what it costs in instructions, as far as `_INSTRUCTIONS` foresees them. (So a layer of a quarter of the bytes may take
+four times the instructions.) Then, where straight-line code for all layers of records takes less flash than their
+records and the kernel for them, they become that, which is faster too. --optimise speed and size (optimise.py) measure
+every format instead. quantise/bytes.py counts on this rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from dnnc.backends.c.context import Context
 from dnnc.backends.c.linear import layer_of, lower_dense
 from dnnc.backends.c.program import Refusal, Step
 from dnnc.backends.c.sparse import lower_bitmap, lower_delta
+from dnnc.backends.c.straight import lower_straight
 from dnnc.backends.c.table import Layer
 from dnnc.backends.c.ternary import lower_ternary
 from dnnc.ir.graph import Node
@@ -23,13 +26,20 @@ from dnnc.ir.graph import Node
 Lowering = Callable[[Context, Node, Layer], Step]
 
 #: Besides "dense". delta: records of a weight and the zeros after it; bitmap: a bit a place (records.py). ternary:
-#: weights of -1, 0 and 1, five a byte (ternary.py).
-_OTHERS: Mapping[str, Lowering] = {"delta": lower_delta, "bitmap": lower_bitmap, "ternary": lower_ternary}
+#: weights of -1, 0 and 1, five a byte (ternary.py). straight: weights as code (straight.py).
+_OTHERS: Mapping[str, Lowering] = {
+    "delta": lower_delta,
+    "bitmap": lower_bitmap,
+    "ternary": lower_ternary,
+    "straight": lower_straight,
+}
 #: Instructions of a multiply-accumulate by kernel family, and of depthwise layers, as targets/README.md has them; and
 #: of the kernel for records.
 _INSTRUCTIONS = {"armv7em": 1.1, "armv6m": 4.6, "rv32im": 3.2, "generic": 4.0}
 _DEPTHWISE = 2.0
 _RECORD = 8.0
+#: Flash of the code of the kernel for records (tools/bench/straight.py: Cortex-M7, -Os; elsewhere it takes more).
+_RECORD_CODE = 950
 #: Instructions for a place of a bitmap.
 _PLACE = 10.0
 #: Instructions that unpack a ternary weight.
@@ -53,6 +63,19 @@ def lower_linear(context: Context, node: Node) -> Step:
     return replace(made[chosen], formats=(chosen, *others))
 
 
+def tiny_layers(context: Context, steps: Sequence[Step]) -> list[str]:
+    """The layers of records, where all of them are better written as straight-line code: then their kernel goes too."""
+    records = [step for step in steps if step.formats[:1] in (("delta",), ("bitmap",))]
+    written = dict(context.selection.formats)
+    if any("straight" not in step.formats or step.node in written for step in records):
+        return []
+    nodes = [context.graph.by_name[step.node] for step in records]
+    code = [lower_straight(context, node, layer_of(context, node)) for node in nodes]
+    stored = sum(step.weight_bytes + step.table_bytes for step in records)
+    less = sum(step.code_bytes + step.table_bytes for step in code) < stored + _RECORD_CODE
+    return [node.name for node in nodes] if less else []
+
+
 def _tried(lowering: Lowering, context: Context, node: Node, layer: Layer) -> Step | None:
     try:
         return lowering(context, node, layer)
@@ -72,5 +95,5 @@ def _by_rule(made: Mapping[str, Step], layer: Layer, density: float) -> str:
     pixels = layer.out_h * layer.out_w
     each = {"dense": instructions, "delta": _RECORD * density, "ternary": instructions + _DIGIT / pixels}
     each["bitmap"] = _RECORD * density + _PLACE / pixels
-    able = [name for name, step in made.items() if step.weight_bytes <= dense.weight_bytes]
+    able = [name for name, step in made.items() if name in each and step.weight_bytes <= dense.weight_bytes]
     return min(able, key=lambda name: made[name].weight_bytes * each[name])

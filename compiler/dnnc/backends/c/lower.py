@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dnnc.backends.c.context import Context
-from dnnc.backends.c.formats import lower_linear
+from dnnc.backends.c.formats import lower_linear, tiny_layers
 from dnnc.backends.c.program import Program, Refusal, Step
 from dnnc.backends.c.simple import LOWERINGS
 from dnnc.backends.c.table import ARMV6M, GENERIC, IN_ORDER, RV32IM, Kernel, Selection
@@ -35,7 +35,13 @@ def lower(graph: Graph, target: Target, selection: Selection = IN_ORDER) -> Prog
     refused = [result for result in results if isinstance(result, Unsupported)]
     if refused:
         raise UnsupportedError(refused, f"the C program of '{graph.name}'")
-    return Program(tuple(result for result in results if isinstance(result, Step)))
+    steps = tuple(result for result in results if isinstance(result, Step))
+    tiny = tiny_layers(context, steps)
+    if tiny:
+        for name in tiny:
+            selection = selection.write(name, "straight")
+        return lower(graph, target, selection)
+    return Program(steps)
 
 
 def _try(context: Context, node: Node) -> Step | Unsupported:

@@ -8,7 +8,7 @@ layer with zeros in it is better stored without them, or with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 from dnnc.backends.c.program import Program
@@ -48,12 +48,20 @@ def select(
     """The best program for "speed" or for "size" (`Cost.rank`) that single changes lead to.
 
     A change is kept when it makes the program better; then the next ones are tried, until none does. The same
-    measurements lead to the same program.
+    measurements lead to the same program. For "size", no program is larger than that of all weights, zeros included.
     """
     selection, program = IN_ORDER, program_of(IN_ORDER)
     if goal == "balanced":
         return program
-    best = measure(program)
+    limit = None
+    if goal == "size" and "dense" in _formats(program):
+        limit = measure(program_of(_written(program, selection, "dense"))).flash_bytes
+
+    def measured(other: Program) -> Cost:
+        cost = measure(other)
+        return replace(cost, fits=cost.fits and (limit is None or cost.flash_bytes <= limit))
+
+    best = measured(program)
     tried = {_names(program)}
     changes = _changes(program, selection)
     while (candidate := next(changes, None)) is not None:
@@ -63,7 +71,7 @@ def select(
             continue
         tried.add(names)
         progress("choosing kernels", len(tried), 0)
-        cost = measure(other)
+        cost = measured(other)
         if cost.rank(goal) < best.rank(goal):
             selection, program, best = candidate, other, cost
             changes = _changes(program, selection)
@@ -76,16 +84,33 @@ def _names(program: Program) -> tuple[str, ...]:
 
 
 def _changes(program: Program, selection: Selection) -> Iterator[Selection]:
-    """One kernel fewer, for its next best; one width of weights stored as a wider one; one layer in another format."""
+    """One kernel fewer, for its next best; one width of weights stored as a wider one; one layer in another format, or
+    all that can be, for one format fewer is a kernel fewer.
+    """
     used = {instance.name: instance.inner or instance for instance in program.kernels}
     for instance in used.values():
-        if (instance.kernel, instance.bits) not in selection.avoided:
+        if (instance.kernel, instance.bits) not in selection.avoided and not instance.values:
             yield selection.avoid(instance.kernel, instance.bits)
     widths = {instance.bits for instance in used.values()}
     for bits in STORED_WIDTHS:
         for wider in WIDER:
             if bits in widths and bits < wider:
                 yield selection.store(bits, wider)
+    for name in _formats(program):
+        yield _written(program, selection, name)
     for step in program.steps:
         for name in step.formats[1:]:
             yield selection.write(step.node, name)
+
+
+def _formats(program: Program) -> tuple[str, ...]:
+    """Those that layers with a choice could have."""
+    return tuple(dict.fromkeys(name for step in program.steps if len(step.formats) > 1 for name in step.formats))
+
+
+def _written(program: Program, selection: Selection, name: str) -> Selection:
+    """With every layer in a format that can be."""
+    for step in program.steps:
+        if name in step.formats:
+            selection = selection.write(step.node, name)
+    return selection

@@ -95,7 +95,8 @@ class Step:
     """What one node becomes.
 
     constant: the elements of a Constant, which are read where they lie in flash; such a node makes no calls.
-    formats: of a layer's weights (formats.py), this one and then those that would serve as well.
+    formats: of a layer's weights (formats.py), this one and then those that would serve as well. code_bytes: about how
+    much flash the code takes that is made for it alone.
     """
 
     node: str
@@ -103,6 +104,7 @@ class Step:
     scratch_bytes: int = 0
     constant: Array | None = None
     formats: tuple[str, ...] = ()
+    code_bytes: int = 0
 
     @property
     def arrays(self) -> tuple[Array, ...]:

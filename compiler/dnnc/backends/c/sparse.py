@@ -41,7 +41,7 @@ def _lower(context: Context, node: Node, layer: Layer, records: Records) -> Step
     lo, hi = (int(v) for v in node.params["clamp"])
     numbers: dict[str, Value] = {
         "weights": Array("weights", "uint16_t", "weights", records.words),
-        **_tables(layer, node.params["bias"], node.params["multiplier"]),
+        **tables_of(layer, node.params["bias"], node.params["multiplier"]),
         "bits": records.bits,
         "gap_bits": records.gap_bits,
         "rows": band_rows(layer),
@@ -56,7 +56,7 @@ def _lower(context: Context, node: Node, layer: Layer, records: Records) -> Step
     return Step(node.name, (call,), kernel.kernel.scratch(layer))
 
 
-def _tables(layer: Layer, bias: NDArray[Any], multiplier: NDArray[Any]) -> dict[str, Value]:
+def tables_of(layer: Layer, bias: NDArray[Any], multiplier: NDArray[Any]) -> dict[str, Value]:
     """Bias and multiplier of each channel: of 16 bits where that is exact."""
     small_bias, small_multiplier = (exact_halves(v, LARGEST_SPARSE_SHIFT) for v in (bias, multiplier))
     if small_bias is None or small_multiplier is None:

@@ -52,6 +52,7 @@ STRUCTS: Mapping[str, tuple[Field, ...]] = {
         "uint8_t kernel_h kernel_w stride_h stride_w dilation_h dilation_w pad_top pad_left bits gap_bits",
         "uint8_t left_shift bias_shift multiplier_shift wide",
     ),
+    "dnnc_straight_t": _fields("pointer tables"),
     "dnnc_add_t": _fields(*_STRIDED, "int32_t multiplier_a multiplier_b offset", "int16_t lo hi", "uint8_t shift"),
     "dnnc_mul_t": _fields(
         *_STRIDED, "int32_t multiplier", "int16_t zero_a zero_b zero_y lo hi", "uint8_t left_shift"

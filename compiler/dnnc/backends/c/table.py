@@ -119,12 +119,16 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Instance:
-    """A kernel made for one width and one set of element types: one C function, one file. inner: one that it calls."""
+    """A kernel made for one width and one set of element types: one C function, one file. inner: one that it calls.
+
+    values: what its source is rendered with, where that is a template.
+    """
 
     kernel: Kernel
     elements: tuple[str, ...]
     bits: int
     inner: Instance | None = None
+    values: tuple[tuple[str, object], ...] = ()
 
     @property
     def name(self) -> str:
