@@ -27,6 +27,7 @@ from dnnc.quantise.calibrate import Calibration, calibrate
 from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.fisher import fisher
 from dnnc.quantise.menu import Menu, menu
+from dnnc.quantise.reasons import reasons
 
 M7 = load_target("cortex-m7")
 WIDTHS = (2, 4, 8)
@@ -308,3 +309,19 @@ def test_the_fastest_network_that_is_accurate_enough(monkeypatch: pytest.MonkeyP
     assert max(int(b) for bits in fast.weight_bits.values() for b in bits) < 8
     assert "network of least time found" in fast.notes[0]
     assert Fisher(max_drop=100, minimise="cycles").minimise == "cycles"
+
+
+def test_reasons_are_losses_bytes_and_cycles_against_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = calibrated()[0].graph
+    for model, sign in ((FASTER, 1), (SLOWER, -1)):
+        found = allocated("fisher{flash_bytes=3300}", monkeypatch, None)
+        why = {r.layer: r for r in reasons(graph, found, model)}
+        assert set(why) == {n.name for n in linear_nodes(graph.nodes)}
+        for name, reason in why.items():
+            assert reason.loss == found.sensitivity[name] and reason.bits == np.mean(found.weight_bits[name])
+            assert (reason.bits == 8) == (reason.bytes_saved == 0) == (reason.cycles_saved == 0)
+            assert reason.cycles_saved is not None and reason.cycles_saved * sign >= 0
+            assert reason.narrower_loss is None or reason.narrower_loss >= reason.loss
+        assert any(reason.bits < 8 for reason in why.values())
+    assert all(r.cycles_saved is None for r in reasons(graph, found, None))
+    assert reasons(graph, allocated("int8", monkeypatch, None), None) == ()

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from dnnc.passes.simplify import Removed
+from dnnc.quantise.reasons import Reason
 from dnnc.report.data import Accuracy, Layer, LayerCost, Measured, Report
 from dnnc.report.files import report_files
 from dnnc.report.machine import report_values
@@ -71,6 +72,16 @@ def test_markdown() -> None:
 
 def test_markdown_without_a_toolchain() -> None:
     check_golden("report_unmeasured.md", report_markdown(replace(REPORT, measured=None, accuracy=None, warnings=())))
+
+
+def test_reasons_stand_in_markdown_and_json() -> None:
+    why = (Reason("conv1", 4.0, 0.00123, 0.0051, 108, -2048), Reason("a|b", 3.5, 1e-9, None, 12, None))
+    text = report_markdown(replace(REPORT, reasons=why))
+    assert "## Why these bits" in text and "## Why these bits" not in report_markdown(REPORT)
+    assert "| conv1 | 4 | 0.00123 | 0.0051 | 108 | -2,048 |" in text
+    assert "| a\\|b | 3.5 | 1e-09 | - | 12 | - |" in text
+    values = report_values(replace(REPORT, reasons=why))["reasons"]
+    assert values[0]["cycles_saved"] == -2048 and values[1]["narrower_loss"] is None
 
 
 def test_terminal() -> None:

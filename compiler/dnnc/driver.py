@@ -23,6 +23,7 @@ from dnnc.compress.method import Method, Setting
 from dnnc.compress.pipeline import Compression
 from dnnc.compress.pipeline import compress as run_pipeline
 from dnnc.compress.presets import preset as find_preset
+from dnnc.cost.families import has_model, model_of
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
 from dnnc.errors import BudgetError, OptionError, ToolchainError
@@ -36,6 +37,7 @@ from dnnc.quantise.bits import Policy
 from dnnc.quantise.calibrate import calibrate
 from dnnc.quantise.data import Source
 from dnnc.quantise.dataset import Dataset
+from dnnc.quantise.reasons import reasons
 from dnnc.report import data as report_data
 from dnnc.report.data import Accuracy, LayerCost, Report
 from dnnc.report.files import report_files
@@ -196,6 +198,7 @@ def compile_with_report(
         simplified=removed(quantised, integer),
         optimise=optimise,
         compressed=None if compression is None else report_data.compressed(compression),
+        reasons=reasons(calibration.graph, allocation, model_of(hardware) if has_model(hardware) else None),
     )
     _check_fit(report)
     report = _measured(report, _seal(report, integer, files), hardware, vectors, compiler)

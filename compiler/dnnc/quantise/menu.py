@@ -78,6 +78,15 @@ class Menu:
             found[name] = float(table[np.arange(len(table)), columns].sum())
         return found
 
+    def narrower_loss(self, bits: dict[str, NDArray[np.uint8]]) -> dict[str, float]:
+        """By node of one width the predicted increase of the loss at the next narrower width, where there is one."""
+        found = {}
+        for name, table in self.losses.items():
+            column = int(np.searchsorted(self.widths, bits[name][0])) if len(bits[name]) else 0
+            if column > 0 and bool(np.all(bits[name] == bits[name][0])):
+                found[name] = float(table[:, column - 1].sum())
+        return found
+
     def _choose_layers(self, budget_bytes: int) -> dict[str, NDArray[np.uint8]] | None:
         costs = [[linear_bytes(n, self._all(n, b)) for b in self.widths] for n in self.nodes]
         return replace(self, by_channel=False)._choose(costs, budget_bytes)

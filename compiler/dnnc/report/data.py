@@ -13,6 +13,7 @@ from dnnc.run.base import Execution, Flash, Ram
 if TYPE_CHECKING:  # imports torch, which most reports do without
     from dnnc.compress.changes import Change
     from dnnc.compress.pipeline import Compression
+    from dnnc.quantise.reasons import Reason
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ class Report:
     """A compiled network in figures. Budgets are the target's memories; `measured` is None without a toolchain.
 
     optimise: what the kernels were chosen for. simplified: what could be proven to change nothing, and was taken out;
-    None where there was nothing. compressed: what was pruned and trained before, None where nothing was.
+    None where there was nothing. compressed: what was pruned and trained before, None where nothing was. reasons: why
+    layers have their bits, where a bit policy weighed them.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Report:
     simplified: Removed | None = None
     optimise: str = "balanced"
     compressed: Compressed | None = None
+    reasons: tuple[Reason, ...] = ()
 
     @property
     def macs(self) -> int:

@@ -143,6 +143,7 @@ def report_values(report: Report) -> dict[str, Any]:
         "compressed": None if report.compressed is None else compressed_values(report.compressed),
         "accuracy": accuracy_values(report.accuracy),
         "layers": [layer_values(layer) for layer in report.layers],
+        "reasons": [asdict(reason) for reason in report.reasons],
         "warnings": list(report.warnings),
     }
 

@@ -13,6 +13,12 @@ model's values over that of the integer program's error, on samples of the calib
 counted exactly on an emulated core. Cycles are modelled, without wait states of memories, by the model named above."""
 
 
+_REASONS = """\
+Predicted loss: by how much the layer's widths are expected to raise the loss (nats for a classifier, else half the
+relative squared error of the outputs), now and at the next narrower width. Saved: against 8 bits for this layer alone,
+bytes of weights and tables, and cycles where the target has a cost model; less than 0 where it takes more."""
+
+
 def report_markdown(report: Report) -> str:
     """Totals, layers, warnings; ends with a newline."""
     parts = [
@@ -22,6 +28,9 @@ def report_markdown(report: Report) -> str:
         table(words.LAYER_HEADINGS, map(words.layer_row, report.layers), words.TEXT_HEADINGS),
         _LEGEND,
     ]
+    if report.reasons:
+        rows = words.reason_rows(report.reasons)
+        parts += ["## Why these bits", table(words.REASON_HEADINGS, rows, words.TEXT_HEADINGS), _REASONS]
     if report.compressed is not None:
         rows = words.change_rows(report.compressed)
         parts += ["## Compression", table(words.CHANGE_HEADINGS, rows, words.TEXT_HEADINGS)]

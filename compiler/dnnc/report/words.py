@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from dnnc.report.data import Compressed, Layer, Report
 from dnnc.run.base import Flash, Ram
 from dnnc.run.profile import Profile
+
+if TYPE_CHECKING:
+    from dnnc.quantise.reasons import Reason
 
 LAYER_HEADINGS = (
     "layer", "op", "output", "MACs", "weight bits", "act. bits", "bytes", "sensitivity", "SQNR dB", "instructions",
@@ -15,6 +19,9 @@ LAYER_HEADINGS = (
 #: Headings whose column is text; the others are figures and stand to the right.
 TEXT_HEADINGS = frozenset({"layer", "op", "output"})
 CHANGE_HEADINGS = ("layer", "op", "outputs", "weights", "MACs", "weights left")
+REASON_HEADINGS = (
+    "layer", "weight bits", "predicted loss", "a width narrower", "bytes saved", "cycles saved (model)",
+)  # fmt: skip
 ABSENT = "-"
 HOTTEST_BLOCKS = 12
 _Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -53,6 +60,21 @@ def layer_row(layer: Layer) -> tuple[str, ...]:
         count(layer.instructions),
         count(layer.cycles),
     )
+
+
+def reason_rows(reasons: Iterable[Reason]) -> list[tuple[str, ...]]:
+    """One cell for each of REASON_HEADINGS, a row a layer."""
+    return [
+        (
+            r.layer,
+            f"{r.bits:.3g}",
+            f"{r.loss:.3g}",
+            ABSENT if r.narrower_loss is None else f"{r.narrower_loss:.3g}",
+            count(r.bytes_saved),
+            count(r.cycles_saved),
+        )
+        for r in reasons
+    ]
 
 
 def change_rows(compressed: Compressed) -> list[tuple[str, ...]]:

@@ -45,7 +45,8 @@ class Maker:
         sensitivity = self.choices.loss(bits)
         widths = self.activation_bits if activation_bits is None else activation_bits
         activations = {v: losses[widths[v]] for v, losses in self.fisher.activations.items() if widths[v] in losses}
-        return Allocation(bits, widths, sensitivity, activations, sum(sensitivity.values()), notes=notes)
+        narrower = self.choices.narrower_loss(bits)
+        return Allocation(bits, widths, sensitivity, activations, sum(sensitivity.values()), notes, narrower)
 
 
 @dataclass(frozen=True, eq=False)
