@@ -65,6 +65,7 @@ def compiled(kept: float, goal: str) -> Artefact:
     return artefact
 
 
+@pytest.mark.slow
 def test_every_mixture_of_formats_is_exact(tmp_path: Path) -> None:
     """On this computer, and on the emulated core."""
     graph = compiled(0.2, "balanced").integer_graph
