@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +16,17 @@ from dnnc.compress import METHODS, parse_method
 from dnnc.compress.budget import accuracy, weight_count
 from dnnc.compress.feed import ArrayFeed
 from dnnc.compress.method import Setting
+from dnnc.compress.narrow import narrow
 from dnnc.compress.olmp import Olmp
+from dnnc.compress.sparsest import State, sparsest
 from dnnc.compress.splicing import Rule, Spliced, train
 from dnnc.compress.stream import Loss, Lot, lot_of, stream
 from dnnc.cost.loader import load_target
 from dnnc.errors import OptionError
+from dnnc.evaluate import evaluate_batches
 from dnnc.ir.graph import Graph
 from dnnc.ops.elementwise import Add
+from dnnc.ops.movement import Reshape
 from dnnc.quantise.dataset import Dataset
 
 
@@ -144,6 +150,80 @@ def test_stream_is_repeatable() -> None:
         assert torch.equal(one.inputs["x"], two.inputs["x"]) and torch.equal(one.soft, two.soft)  # type: ignore[arg-type]
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("distil", [0.0, 0.6, 1.0])
+def test_gradient_of_the_loss(distil: float, labels: bool) -> None:
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(16, 10, generator=rng, requires_grad=True)
+    soft = 3 * torch.randn(16, 10, generator=rng)
+    lot = Lot({"x": soft}, torch.randint(0, 10, (16,), generator=rng) if labels else None, soft)
+    loss = Loss(distil, 3.0)
+    loss(logits, lot).backward()  # type: ignore[no-untyped-call]
+    assert torch.allclose(logits.grad, loss.gradient(logits.detach(), lot), atol=1e-7)  # type: ignore[arg-type]
+
+
+def flattened(seed: int = 0, shape: tuple[int, ...] = (4, 4, 2)) -> Graph:
+    """Two dense layers over a flattened image, of which a quarter of the inputs are read."""
+    net = digits.Net(*shape, seed=seed)
+    flat = net.add("flat", Reshape((32,)), ["x"]) if len(shape) > 1 else "x"
+    graph = net.graph(net.dense("b", net.dense("a", flat, 8, clamp=digits.RELU), 10))
+    weight = np.array(graph.by_name["a"].params["weight"])
+    weight[:, np.arange(32) % 4 != 1] = 0
+    node = replace(graph.by_name["a"], params={**graph.by_name["a"].params, "weight": weight})
+    return graph.with_nodes([node if n.name == "a" else n for n in graph.nodes])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("shape", [(4, 4, 2), (32,)])
+def test_narrowed_networks_compute_the_same(shape: tuple[int, ...]) -> None:
+    graph = flattened(shape=shape)
+    found = narrow(graph)
+    assert found.graph.inputs[0].type.shape == (8,) and weight_count(found.graph) == weight_count(graph)
+    lot = random_lot(graph, 20)
+    (less,) = found.lots([lot])
+    shown = {k: v.numpy() for k, v in lot.inputs.items()}
+    wanted = evaluate_batches(graph, shown)["b"]
+    assert np.allclose(
+        wanted, evaluate_batches(found.graph, {k: v.numpy() for k, v in less.inputs.items()})["b"], atol=1e-6
+    )
+    back = found.widened(found.graph)
+    assert back.inputs == graph.inputs and np.array_equal(wanted, evaluate_batches(back, shown)["b"])
+
+
+@pytest.mark.quick
+def test_what_is_not_flattened_stays_whole() -> None:
+    """Neither an image that a convolution reads, nor a vector that is an output too or read by a sum."""
+    net = digits.Net(32)
+    dense = net.dense("a", "x", 32)
+    both = net.add("sum", Add(), [dense, "x"])
+    shown = digits.Net(4, 4, 2)
+    flat = shown.add("flat", Reshape((32,)), ["x"])
+    for graph in (residual(), net.graph(both), shown.graph(shown.dense("b", flat, 10), flat)):
+        masked = Spliced(graph)
+        masked.mask[:] = False
+        masked.remask(20)
+        found = narrow(masked.result())
+        assert found.kept == {} and found.graph.inputs == graph.inputs
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("least", [95, 130, 400, 999])
+def test_the_sparsest_is_found_to_three_per_cent(least: int) -> None:
+    """States are 13 % apart; what lies between two is cut from the denser one. None is found only where none fits."""
+    counts = [round(1000 * 0.87**i) for i in range(20)]
+    asked: list[int] = []
+
+    def tune(state: State) -> Graph:
+        asked.append(state.count)
+        return digits.network()
+
+    found = sparsest([State(digits.network(), c) for c in counts], tune, lambda graph: asked[-1] >= least)
+    best = min(c for c in asked if c >= least)
+    assert found is not None and best <= max(least / 0.97, least + 1) and len(asked) <= 12
+    assert sparsest([State(digits.network(), c) for c in counts], tune, lambda graph: False) is None
+
+
 @lru_cache
 def perceptron() -> tuple[Graph, Dataset, Dataset]:
     """64-48-10 on handwritten digits (graph, training samples, test samples): some 97 % right, trained in a second."""
@@ -174,6 +254,39 @@ def test_search_is_repeatable() -> None:
     assert one.notes == two.notes and any("thresholds" in note for note in one.notes)
     for a, b in zip(one.graph.nodes, two.graph.nodes, strict=True):
         assert all(np.array_equal(a.params[k], b.params[k]) for k in a.params)
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    """From the last round: what was drawn is drawn again, and the result is that of a run that nothing stopped."""
+    graph, data, _ = perceptron()
+    method = Olmp(params=0.1, epochs=2, rounds=3, tune=2, search="none")
+    told: list[str] = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage.startswith("round 3"):
+            raise KeyboardInterrupt
+
+    def run(**others: Any) -> Graph:
+        return method.apply(graph, replace(setting(graph, data, None), **others)).graph
+
+    whole = run()
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=tmp_path, progress=stop)
+    again = run(checkpoint=tmp_path, progress=lambda stage, done, total: told.append(stage))
+    assert told[0].startswith("round 3 of 3")
+    for a, b in zip(whole.nodes, again.nodes, strict=True):
+        assert all(np.array_equal(a.params[k], b.params[k]) for k in a.params)
+    run(checkpoint=tmp_path, seed=1)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_without_rounds_splicing_goes_all_the_way() -> None:
+    graph, data, test = perceptron()
+    found = Olmp(params=0.15, epochs=10, rounds=0, tune=10, search="none", scores="magnitude").apply(
+        graph, setting(graph, data, None)
+    )
+    assert weight_count(found.graph) <= 0.15 * weight_count(graph)
+    assert accuracy(found.graph, test) > accuracy(graph, test) - 4
 
 
 def test_max_drop_is_kept_on_held_out_samples() -> None:
@@ -222,6 +335,10 @@ def test_without_labels() -> None:
         ("olmp{max_drop=-1}", "max_drop"),
         ("olmp{epochs=0}", "epochs"),
         ("olmp{rate=0}", "rate"),
+        ("olmp{temperature=0}", "temperature"),
+        ("olmp{spare=0.5}", "spare"),
+        ("olmp{each=0}", "each"),
+        ("olmp{rounds=-1}", "rounds"),
         ("olmp{search=cme}", "did you mean 'cma'"),
         ("olmp{max_dorp=1}", "max_drop"),
     ],

@@ -20,7 +20,8 @@ from olmp import HELD_OUT, batches, dataset
 from dnnc import ops
 from dnnc.artefact import Artefact
 from dnnc.compress.budget import weight_count
-from dnnc.compress.olmp import Olmp, Run
+from dnnc.compress.olmp import Olmp
+from dnnc.compress.olmp_run import Run
 from dnnc.cost.loader import load_target
 from dnnc.driver import compile_with_report
 from dnnc.frontend.onnx.export import to_onnx
@@ -39,7 +40,7 @@ STORED = Path(__file__).parent / "weights" / "lenet5_small.npz"
 GOAL, FLASH, ERROR = 1900, 6000, 0.95
 #: Held-out images decide with a margin: the pruned network came from one that was trained on them.
 HELD_ERROR = 0.85
-METHOD = Olmp(epochs=8, tune=16, searches=0, rate=0.01, structure=0.5)
+METHOD = Olmp(epochs=8, rounds=0, tune=16, searches=0, scores="magnitude", rate=0.01, structure=0.5)
 #: From small to large; the first that keeps the held-out error is taken.
 WIDTHS = ("uniform{weights=4}", "uniform{weights=5}", "uniform{weights=6}", "int8")
 CALIBRATION = 500

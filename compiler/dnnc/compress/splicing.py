@@ -157,8 +157,8 @@ class Spliced:
         torch.mul(self.weights, self.mask, out=self._masked)
         self.grads.zero_()
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.autocast):
-            logits = self._network(lot.inputs)
-        loss(logits.float(), lot).backward()  # type: ignore[no-untyped-call]
+            logits = self._network(lot.inputs).float()
+        logits.backward(loss.gradient(logits.detach(), lot))  # type: ignore[no-untyped-call]
         if self.kind == "fisher":
             self._squares.lerp_(self.grads.square(), 0.01)
 
