@@ -36,7 +36,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert "compile" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["", "compile", "compress", "inspect", "run", "verify", "eval", "targets"])
+@pytest.mark.parametrize(
+    "command", ["", "compile", "compress", "inspect", "estimate", "run", "verify", "eval", "targets"]
+)
 def test_help(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "110")
     code, out, err = dnnc(*([command] if command else []), "--help", capsys=capsys)
@@ -100,7 +102,7 @@ def test_errors_and_their_codes(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("dnnc.cost.loader.list_targets", fail)
+    monkeypatch.setattr("dnnc.cost.loader.list_hardware", fail)
     found, out, err = dnnc("targets", capsys=capsys)
     assert (found, out, err.lstrip("\n")) == (code, "", message)
 
@@ -111,7 +113,7 @@ def test_a_fault_of_dnnc_is_told_without_a_traceback(
     def fail() -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("dnnc.cost.loader.list_targets", fail)
+    monkeypatch.setattr("dnnc.cost.loader.list_hardware", fail)
     code, _, err = dnnc("targets", capsys=capsys)
     assert code == cli.INTERNAL_ERROR
     assert err.startswith("error: internal error: ZeroDivisionError: oops.") and err.count("\n") == 1

@@ -45,6 +45,7 @@ def cli(debug: bool) -> None:
     \b
       dnnc compile model.onnx --target cortex-m7 --bits fisher --data calib.npz -o build/
       dnnc compress model.onnx --prune hfp{macs=0.5} --data train.npz -o smaller.onnx
+      dnnc estimate model.onnx --target ethos-u55-128 --target bitserial-16x16
       dnnc verify build/
 
     Exit codes: 0 done, 1 a check failed or a budget is not met, 2 bad input, 3 a fault of dnnc, 130 interrupted.
@@ -240,6 +241,54 @@ def inspect(model: Path, target: str | None, input_shapes: tuple[str, ...], as_j
         raise SystemExit(2)
 
 
+@cli.command(short_help="Say what MODEL costs on hardware, without compiling it.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--target",
+    "targets_",
+    multiple=True,
+    metavar="NAME",
+    help="Repeatable; see `dnnc targets` [default: cortex-m7, ethos-u55-128, systolic-16x16, bitserial-16x16].",
+)
+@click.option("--bits", metavar="SPEC", help="int8, uniform{weights=4}, fisher{average=4} [default: int8]")
+@click.option("--data", type=_data_file, help="Samples for bits that depend on them: .npz with x [N, ...], or .npy.")
+@click.option("--plot", type=_data_file, metavar="FILE", help="Draw a roofline: .png, .svg or .pdf.")
+@_shapes
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
+@_common
+def estimate(
+    model: Path, targets_: tuple[str, ...], bits: str | None, data: Path | None, plot: Path | None,
+    input_shapes: tuple[str, ...], seed: int, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Say what MODEL (.onnx, .pt2) costs on hardware: cycles, energy, traffic, flash, RAM, layer by layer.
+
+    MODEL may be a folder that `dnnc compile` wrote: then what was measured is shown, and other targets beside it.
+    """
+    shapes = _parse_shapes(input_shapes)
+    from dnnc.report.comparison import check_plot, comparison_values, plot_roofline, print_comparison
+
+    if plot is not None:
+        check_plot(plot)
+    with _progress(quiet) as tell:
+        tell("loading", 0, 0)
+        from dnnc import estimation
+
+        if model.is_dir():
+            if bits is not None or data is not None or shapes:
+                raise OptionError(f"'{model}' is compiled: --bits, --data and --input-shape are settled")
+            found = estimation.measured(model, targets_)
+        else:
+            found = estimation.estimate(
+                model, targets=targets_, bits=bits, data=data, input_shapes=shapes, seed=seed, progress=tell
+            )
+    if plot is not None:
+        plot_roofline(found, plot)
+    if as_json:
+        _print_json(comparison_values(found))
+    elif not quiet:
+        print_comparison(found, _console())
+
+
 @cli.command(short_help="Run the artefact in FOLDER on real inputs.")
 @click.argument("folder", type=_folder)
 @click.option(
@@ -396,9 +445,9 @@ def evaluate(
 @_common
 def targets(as_json: bool, quiet: bool) -> None:
     """List the targets."""
-    from dnnc.cost.loader import list_targets, load_target
+    from dnnc.cost.loader import list_hardware, load_hardware
 
-    found = [load_target(name) for name in list_targets()]
+    found = [load_hardware(name) for name in list_hardware()]
     if as_json:
         from dnnc.report.machine import target_values
 

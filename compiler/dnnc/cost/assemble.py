@@ -9,6 +9,7 @@ from dnnc.cost import energy
 from dnnc.cost.accelerator import Accelerator
 from dnnc.cost.estimate import LayerCost
 from dnnc.cost.layer import LayerWork
+from dnnc.errors import TargetError
 
 #: Bias and multiplier of an output channel.
 CHANNEL_BYTES = 8
@@ -16,8 +17,11 @@ TABLE_BYTES, SLOPE_BYTES = 256, 4
 
 
 def next_width(bits: int, offered: tuple[int, ...]) -> int:
-    """The narrowest of the offered widths that holds `bits`; the widest where none does."""
-    return min((width for width in offered if width >= bits), default=max(offered))
+    """The narrowest of the offered widths that holds `bits`. Raises TargetError where none does."""
+    found = min((width for width in offered if width >= bits), default=None)
+    if found is None:
+        raise TargetError(f"it computes with at most {max(offered)} bits, and a layer has an operand of {bits}")
+    return found
 
 
 def stored_weight_bits(work: LayerWork, hardware: Accelerator) -> int:

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from dnnc.cost.layer import LayerWork
 
-#: What may limit a layer: arithmetic, the memory on the chip, the one behind it (DRAM or flash); "none": takes no time.
-BOUNDS = ("compute", "sram", "dram", "flash", "none")
+#: What may limit a layer: arithmetic, the memory on the chip, the one behind it (DRAM or flash); "none": it takes no
+#: time; "measured": not told apart.
+BOUNDS = ("compute", "sram", "dram", "flash", "none", "measured")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class NetworkCost:
     other_instructions: int = 0
     other_flash_bytes: int = 0
     other_ram_bytes: int = 0
+    other_energy_pj: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cycles(self) -> int:
@@ -62,7 +64,7 @@ class NetworkCost:
 
     @property
     def energy_pj(self) -> dict[str, float]:
-        return _added(layer.energy_pj for layer in self.layers)
+        return _added((*(layer.energy_pj for layer in self.layers), self.other_energy_pj))
 
     @property
     def energy_uj(self) -> float | None:

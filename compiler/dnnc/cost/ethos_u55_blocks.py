@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf, prod
 
 from dnnc.cost.layer import Image, LayerWork
@@ -62,13 +63,22 @@ class Blocks:
 
 def blocks_of(work: LayerWork, core: Core) -> Blocks:
     """Of a layer of one group, or a depthwise one, or a pooling."""
+    # Networks repeat themselves: what does not matter here is taken out of the key.
+    return _blocks(
+        LayerWork("", "", work.kind, work.inputs[:1], work.output, (), 8, work.kernel, work.stride, work.dilation), core
+    )
+
+
+@lru_cache(maxsize=4096)
+def _blocks(work: LayerWork, core: Core) -> Blocks:
     by_parts = _part_kernel(work)
     flat = core.micro[0] == 2 and work.output[0] == work.kernel[0] == 1 and work.kind in ("conv", "dense")
-    best: Blocks | None = None
+    whole = prod(work.inputs[0])
+    best: tuple[Image, Image] | None = None
     least = seen = inf
     for block, area in _candidates(work, core, by_parts, flat):
         cost = _fetched(work, block, area)
-        if 2 * prod(area) > prod(work.inputs[0]):
+        if 2 * prod(area) > whole:
             cost /= 2
         if cost > least:
             continue
@@ -79,9 +89,9 @@ def blocks_of(work: LayerWork, core: Core) -> Blocks:
             seen = covered
         else:
             seen = inf
-        best, least = Blocks(block, area, by_parts, flat), cost
+        best, least = (block, area), cost
     assert best is not None, "one micro-block always fits"
-    return best
+    return Blocks(*best, by_parts, flat)
 
 
 def _part_kernel(work: LayerWork) -> bool:
@@ -94,22 +104,24 @@ def _part_kernel(work: LayerWork) -> bool:
 
 def _candidates(work: LayerWork, core: Core, by_parts: bool, flat: bool) -> Iterator[tuple[Image, Image]]:
     """Output blocks that fit, with what they need of the input."""
-    rows_at_most, columns_at_most, deepest = (
-        up(min(extent, most), micro) for extent, most, micro in zip(work.output, _LARGEST, core.micro, strict=True)
-    )
+    heights, widths = _spans(work, core, 0), _spans(work, core, 1)
+    deepest = up(min(work.output[2], _LARGEST[2]), core.micro[2])
     depth = up(min(work.inputs[0][2], 16 if by_parts else 32), 8)
     for channels in _depths(work.output[2], deepest, core.micro[2]):
-        for rows in range(core.micro[0], rows_at_most + 1, core.micro[0]):
-            for columns in range(core.micro[1], columns_at_most + 1, core.micro[1]):
-                area = (
-                    up(_needed(work, 0, rows), core.micro[0]),
-                    up(_needed(work, 1, columns), core.micro[1]),
-                    depth if work.kind in ("conv", "dense") else channels,
-                )
-                block = (1 if flat else rows, columns, channels)
+        read = depth if work.kind in ("conv", "dense") else channels
+        for rows, height in heights:
+            for columns, width in widths:
+                area, block = (height, width, read), (1 if flat else rows, columns, channels)
                 if not _fits(core, area, block):
                     break  # wider ones do not either
                 yield block, area
+
+
+def _spans(work: LayerWork, core: Core, axis: int) -> list[tuple[int, int]]:
+    """Extents of a block along an axis of the image, and what each needs of the input."""
+    micro = core.micro[axis]
+    most = up(min(work.output[axis], _LARGEST[axis]), micro)
+    return [(size, up(_needed(work, axis, size), micro)) for size in range(micro, most + 1, micro)]
 
 
 def _fetched(work: LayerWork, block: Image, area: Image) -> float:

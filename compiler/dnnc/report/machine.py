@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from dnnc.cost.accelerator import Accelerator
 from dnnc.cost.target import Target
 from dnnc.report.data import Accuracy, Compressed, Layer, Measured, Report
 from dnnc.run.base import Array, Execution, Flash, Ram
@@ -225,10 +226,23 @@ def inspection_values(found: Inspection) -> dict[str, Any]:
     }
 
 
-def target_values(target: Target) -> dict[str, Any]:
+def target_values(target: Target | Accelerator) -> dict[str, Any]:
+    """Of hardware that is only estimated there are no kernels and emulators, and its memory is the one on the chip."""
+    if isinstance(target, Accelerator):
+        return {
+            "name": target.name,
+            "description": target.description,
+            "family": target.family,
+            "quality": target.quality,
+            "weight_bits": list(target.weight_bits),
+            "activation_bits": list(target.activation_bits),
+            "sram_bytes": target.memory.sram_bytes,
+            "clock_hz": target.clock_hz,
+        }
     return {
         "name": target.name,
         "description": target.description,
+        "family": target.family,
         "kernels": list(target.kernels),
         "requantise": target.requantise,
         "weight_bits": list(target.weight_bits),

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dnnc.cost.accelerator import Accelerator
 from dnnc.cost.target import Target
 from dnnc.report import words
 from dnnc.report.data import Compressed, Report
@@ -133,8 +134,9 @@ def print_inspection(found: Inspection, console: Console) -> None:
         console.print(f"note: {escape(note)}", soft_wrap=True)
 
 
-def print_targets(targets: Sequence[Target], console: Console) -> None:
-    """One line a target."""
+def print_targets(hardware: Sequence[Target | Accelerator], console: Console) -> None:
+    """One line a target; those that are only estimated by themselves."""
+    targets = [t for t in hardware if isinstance(t, Target)]
     headings = ("target", "description", "flash", "RAM", "clock", "weight bits", "act. bits")
     rows = [
         (
@@ -149,6 +151,22 @@ def print_targets(targets: Sequence[Target], console: Console) -> None:
         for t in targets
     ]
     console.print(grid(headings, rows, ("target", "description")))
+    rows = [
+        (
+            a.name,
+            a.description,
+            a.family,
+            f"{a.memory.sram_bytes // 1024} KiB",
+            f"{a.clock_hz / 1e6:g} MHz",
+            ",".join(map(str, a.weight_bits)),
+            ",".join(map(str, a.activation_bits)),
+        )
+        for a in hardware
+        if isinstance(a, Accelerator)
+    ]
+    headings = ("only estimated", "description", "family", "SRAM", "clock", "weight bits", "act. bits")
+    console.print()
+    console.print(grid(headings, rows, ("only estimated", "description", "family")))
 
 
 def grid(headings: Sequence[str], rows: Iterable[Sequence[str]], text: Iterable[str]) -> Table:

@@ -6,7 +6,6 @@ They are recognised by their values, not by their shape: every exporter spells t
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from dnnc.frontend.simplify.edit import is_output, substitute
 from dnnc.frontend.simplify.ops import Affine, Divide, Scalar
@@ -80,6 +79,8 @@ def _known(graph: Graph, end: Node) -> tuple[Pointwise, str] | None:
 
 def _identify(region: list[Node], source: str) -> Pointwise | None:
     """The known function with the region's values, None where there is none. The region is in order of execution."""
+    import torch
+
     grid = torch.linspace(-8, 8, 321, dtype=torch.float64)[:, None]
     values = {source: grid}
     with np.errstate(all="ignore"):
