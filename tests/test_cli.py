@@ -37,7 +37,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "compile", "compress", "inspect", "estimate", "run", "verify", "eval", "targets"]
+    "command", ["", "compile", "compress", "inspect", "estimate", "sweep", "run", "verify", "eval", "targets"]
 )
 def test_help(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "110")

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 a check failed or a budget is not met; 2 bad input; 3 a fa
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -214,6 +215,55 @@ def compress(
     if result.missed:
         click.echo(f"error: {'; '.join(result.missed)}", err=True)
         raise SystemExit(1)
+
+
+@cli.command(short_help="Try many allocations of bits, and write the front of what they trade.")
+@click.argument("model", type=_data_file)
+@click.option("-o", "--output", type=_folder, required=True, help="Folder of results; an interrupted sweep goes on.")
+@click.option("--flash", required=True, metavar="32k..96k", help="Least and most bytes of flash; k is 1024 bytes.")
+@click.option("--target", default="cortex-m7", show_default=True, metavar="NAME", help="See `dnnc targets`.")
+@click.option("--data", type=_data_file, help="Samples: .npz with x [N, ...] and perhaps y [N], or .npy.")
+@_held_out
+@click.option("--points", type=click.IntRange(1), default=30, show_default=True, help="Candidates to measure.")
+@click.option("--group", type=click.Choice(("layer", "channel")), default="layer", show_default=True)
+@click.option("--samples", type=click.IntRange(1), default=500, show_default=True, help="To measure accuracy on.")
+@click.option(
+    "--executor", "executor_name", default="process", show_default=True, help="process, thread or dask://host:port"
+)
+@click.option("--workers", type=click.IntRange(1), help="Candidates at a time [default: one a core].")
+@_shapes
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
+@_compiler
+@_common
+def sweep(
+    model: Path, output: Path, flash: str, target: str, data: Path | None, held_out: Path | None, points: int,
+    group: str, samples: int, executor_name: str, workers: int | None, input_shapes: tuple[str, ...], seed: int,
+    compiler: str, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Compile MODEL with many allocations of bits, measure each, and write their Pareto front of accuracy, flash, RAM,
+    cycles and energy to a folder: sweep.csv, sweep.json, sweep.png.
+    """
+    shapes = _parse_shapes(input_shapes)
+    room = _parse_range(flash)
+    with _progress(quiet) as tell:
+        tell("loading", 0, 0)
+        from dnnc.sweep import sweep as run_sweep
+
+        found = run_sweep(
+            model, folder=output, flash_bytes=room, target=target, data=data, held_out=held_out, points=points,
+            group=group, samples=samples, executor_name=executor_name, workers=workers, input_shapes=shapes,
+            compiler=compiler, seed=seed, progress=tell,
+        )  # fmt: skip
+    if as_json:
+        click.echo((output / "sweep.json").read_text(encoding="utf-8"), nl=False)
+    elif not quiet:
+        from dnnc.report.terminal import grid
+
+        console = _console()
+        console.print(grid(found.headings, found.rows(), frozenset({"bits from"})))
+        console.print(f"written to {output}: {', '.join(found.files)}", markup=False, highlight=False)
+        for note in found.notes:
+            console.print(f"note: {note}", markup=False, highlight=False)
 
 
 @cli.command()
@@ -497,6 +547,15 @@ def _fail(message: str, code: int, arguments: Sequence[str]) -> NoReturn:
         traceback.print_exc()
     click.echo(message if code == INTERRUPTED else f"error: {message}", err=True)
     sys.exit(code)
+
+
+def _parse_range(text: str) -> tuple[int, int]:
+    """Bytes from `32k..96k` or `32768..98304`."""
+    match = re.fullmatch(r"\s*(\d+)\s*(k?)\s*\.\.\s*(\d+)\s*(k?)\s*", text, re.IGNORECASE)
+    if match is None:
+        raise OptionError(f"--flash expects two sizes such as 32k..96k, found '{text}'")
+    low, high = (int(match[i]) * (1024 if match[i + 1] else 1) for i in (1, 3))
+    return low, high
 
 
 def _open(folder: Path, data: Path, samples: int | None, tell: Progress) -> tuple[Artefact, dict[str, Array], Dataset]:
