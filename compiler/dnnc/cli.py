@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dnnc.quantise.dataset import Dataset
     from dnnc.run.base import Array, Runner
 
-EXECUTIONS = ("simulator", "host", "emulator", "qemu")
+EXECUTIONS = ("simulator", "host", "emulator", "qemu", "tvm")
 COMPILERS = ("auto", "gcc", "zig")
 GOALS = ("balanced", "speed", "size")
 #: Samples of `verify --data` unless told otherwise: enough to differ where something differs, quick on an emulator.

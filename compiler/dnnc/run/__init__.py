@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dnnc.artefact import Artefact
+from dnnc.backends.tvm import require
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
 from dnnc.errors import OptionError
@@ -15,8 +16,9 @@ from dnnc.run.measure import measure_flash
 from dnnc.run.qemu import QemuRunner
 from dnnc.run.simulator import SimulatorRunner
 from dnnc.run.toolchain import find_compiler
+from dnnc.run.tvm import TvmRunner
 
-PLACES = ("simulator", "host", "emulator", "qemu")
+PLACES = ("simulator", "host", "emulator", "qemu", "tvm")
 
 __all__ = ["PLACES", "make_runner", "measure_flash"]
 
@@ -31,8 +33,8 @@ def make_runner(
 ) -> Runner:
     """The runner of an artefact (or of the folder that holds one).
 
-    on: simulator | host | emulator | qemu. compiler: auto | zig | gcc. target: instead of the artefact's own, for one
-    that is not known by name. sanitize: on the host, with AddressSanitizer and UndefinedBehaviorSanitizer.
+    on: simulator | host | emulator | qemu | tvm. compiler: auto | zig | gcc. target: instead of the artefact's own, for
+    one that is not known by name. sanitize: on the host, with AddressSanitizer and UndefinedBehaviorSanitizer.
     Raises OptionError, ArtefactError, TargetError, ToolchainError.
     """
     if not isinstance(artefact, Artefact):
@@ -43,6 +45,9 @@ def make_runner(
         raise OptionError(f"the sanitizers run on the host only, not on '{on}'")
     if on == "simulator":
         return SimulatorRunner(artefact)
+    if on == "tvm":
+        require()
+        return TvmRunner(artefact)
     if on == "host":
         return HostRunner(artefact, find_compiler(load_target("host"), compiler), sanitize)
     target = target or load_target(artefact.target)

@@ -1,0 +1,340 @@
+"""Convolutions and fully connected layers.
+
+Their kernels have four stages, whatever the machine: the input is copied with its padding, the packed weights are
+unpacked, dot products of `group` inputs with `lanes` channels at a time are summed, and the sums requantised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+
+from dnnc.backends.tvm.call import Call, axes, int32, requantise, storage
+from dnnc.backends.tvm.planes import offset_of, pack_units, planes_of
+from dnnc.backends.tvm.simple import limits
+from dnnc.fixed import INT32_MAX
+from dnnc.ops.common import linear_bounds, quant_of
+from dnnc.ops.conv import Conv2D
+
+Expr = Any
+
+
+@dataclass(frozen=True)
+class Dot:
+    """The product that a machine is good at: `lanes` sums of `group` products each.
+
+    unsigned: inputs are bytes 0..255, 128 above their code. intrinsic: the tensor intrinsic that computes it, None for
+    plain loops.
+    """
+
+    lanes: int
+    group: int = 1
+    unsigned: bool = False
+    intrinsic: str | None = None
+
+
+PLAIN = Dot(4)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution, or a dense layer as one of an image of one row, whose pixels are the rows of the input.
+
+    A window is `taps` runs of `run` inputs that lie side by side; the first begins `offset(tap)` after the window.
+    """
+
+    call: Call
+    op: Conv2D
+    image: tuple[int, int, int]
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, call: Call) -> Layer:
+        weight = call.params["weight"]
+        if isinstance(call.op, Conv2D):
+            height, width, channels = call.types[0].shape
+            return cls(call, call.op, (height, width, channels), weight)
+        shape = call.types[0].shape
+        return cls(call, Conv2D(), (1, prod(shape[:-1]), shape[-1]), weight[:, None, None, :])
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Rows and columns of the output."""
+        rows, columns, _ = self.op.infer([self.image], {"weight": self.weight})
+        return rows, columns
+
+    @property
+    def whole_rows(self) -> bool:
+        """Whether the inputs of a kernel's row lie side by side."""
+        return self.op.groups == 1 and self.op.dilation[1] == 1
+
+    @property
+    def taps(self) -> int:
+        return int(self.weight.shape[1] * (1 if self.whole_rows else self.weight.shape[2]))
+
+    @property
+    def run(self) -> int:
+        return int(self.weight.shape[3] * (self.weight.shape[2] if self.whole_rows else 1))
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Rows and columns of the padded image."""
+        top, left, bottom, right = self.op.padding
+        return self.image[0] + top + bottom, self.image[1] + left + right
+
+    @cached_property
+    def per_group(self) -> int:
+        return len(self.weight) // self.op.groups
+
+    def units(self, dot: Dot) -> np.ndarray:
+        """Weights [channels in whole blocks, taps, runs in whole groups] by group of the convolution; zeros fill up."""
+        found = self.weight.reshape(self.op.groups, self.per_group, self.taps, self.run)
+        blocks, groups = -(-self.per_group // dot.lanes), -(-self.run // dot.group)
+        filled = np.zeros((self.op.groups, blocks * dot.lanes, self.taps, groups * dot.group), np.int8)
+        filled[:, : self.per_group, :, : self.run] = found
+        return filled
+
+
+def lower_linear(call: Call, dot: Dot) -> te.Tensor:
+    op = call.op
+    if isinstance(op, Conv2D) and op.depthwise(call.params):
+        return depthwise(call, dot)
+    return windows(Layer.of(call), dot)
+
+
+def windows(layer: Layer, dot: Dot) -> te.Tensor:
+    call, op = layer.call, layer.op
+    dot = dot if quant_of(call.types[0]).bits <= 8 and (not dot.unsigned or _fits_unsigned(layer)) else PLAIN
+    image = padded_image(layer, dot)
+    weight = unpacked(layer, dot)
+    rows, columns = layer.pixels
+    _, blocks, taps, groups, *_ = (int(v) for v in weight.shape)
+    depth = layer.image[2]
+    t, r, g = axes((taps, groups, dot.group))
+    width = layer.weight.shape[2]
+
+    def product(n: Expr, y: Expr, x: Expr, group: Expr, block: Expr, lane: Expr) -> Expr:
+        if layer.whole_rows:
+            row, column = y * op.stride[0] + t * op.dilation[0], x * op.stride[1]
+        else:
+            row = y * op.stride[0] + (t // width) * op.dilation[0]
+            column = x * op.stride[1] + (t % width) * op.dilation[1]
+        at = column * depth + group * layer.weight.shape[3] + r * dot.group + g
+        value = image(n, row, at).astype("int32") * weight(group, block, t, r, lane, g).astype("int32")
+        return te.sum(value, axis=[t, r, g])
+
+    total = te.compute((call.batch, rows, columns, op.groups, blocks, dot.lanes), product, name="dot")
+    bias = call.params["bias"].astype(np.int64)
+    if dot.unsigned:
+        bias = bias - 128 * layer.weight.reshape(len(bias), -1).sum(axis=1, dtype=np.int64)
+    biases, multipliers = _by_channel(layer, dot, bias), _by_channel(layer, dot, call.params["multiplier"])
+    biases, multipliers = call.constant("bias", biases), call.constant("multiplier", multipliers)
+    lo, hi = limits(call)
+    shift, zero = int(call.params["left_shift"]), call.quant.zero_point
+
+    def code(n: Expr, y: Expr, x: Expr, channel: Expr) -> Expr:
+        group, inner = channel // layer.per_group, channel % layer.per_group
+        place = (group, inner // dot.lanes, inner % dot.lanes)
+        accumulator = total(n, y, x, *place) + biases(*place)
+        return requantise(accumulator, multipliers(*place), shift, zero, lo, hi)
+
+    if len(call.out.shape) == 3 and isinstance(call.op, Conv2D):
+        return call.make(code)
+    pixels = call.out.shape[:-1]
+
+    def flat(n: Expr, *at: Expr) -> Expr:
+        pixel: Expr = 0
+        for i, size in zip(at[:-1], pixels, strict=True):
+            pixel = pixel * size + i
+        return code(n, 0, pixel, at[-1])
+
+    return call.make(flat)
+
+
+def _fits_unsigned(layer: Layer) -> bool:
+    """Whether no sum leaves int32 although every input is 128 larger; then every intermediate is exact."""
+    lows, highs = linear_bounds(layer.call.params, layer.call.types[0])
+    extra = 256 * np.abs(layer.weight.reshape(len(layer.weight), -1).astype(np.int64)).sum(axis=1)
+    return bool(np.all(highs + extra <= INT32_MAX) and np.all(lows - extra >= -INT32_MAX))
+
+
+def _by_channel(layer: Layer, dot: Dot, values: np.ndarray) -> np.ndarray:
+    """[groups, blocks, lanes] int32 of one value a channel."""
+    blocks = -(-layer.per_group // dot.lanes)
+    filled = np.zeros((layer.op.groups, blocks * dot.lanes), np.int32)
+    filled[:, : layer.per_group] = values.reshape(layer.op.groups, -1)
+    return filled.reshape(layer.op.groups, blocks, dot.lanes)
+
+
+def padded_image(layer: Layer, dot: Dot) -> te.Tensor:
+    """[batch, rows, columns * channels + what a last group reads beyond], of the type that the product takes."""
+    call, (height, width, depth) = layer.call, layer.image
+    x, zero = call.read(0), quant_of(call.types[0]).zero_point
+    top, left = layer.op.padding[:2]
+    rows, columns = layer.padded
+    slack = -layer.run % dot.group
+    shape = call.types[0].shape
+    edges = bool(any(layer.op.padding))
+
+    def pixel(n: Expr, y: Expr, z: Expr, channel: Expr) -> Expr:
+        if isinstance(call.op, Conv2D):
+            return x(n, y, z, channel)
+        inner = []
+        for axis, size in enumerate(shape[:-1]):
+            inner.append((z // prod(shape[axis + 1 : -1])) % size if size > 1 else 0)
+        return x(n, *inner, channel)
+
+    def code(n: Expr, row: Expr, at: Expr) -> Expr:
+        y, z = row - top, at // depth - left
+        conditions = []
+        if edges:
+            conditions = [y >= 0, y < height, z >= 0, z < width]
+        elif slack:
+            conditions = [z < width]
+        value = pixel(n, y, z, at % depth)
+        if conditions:
+            value = tirx.if_then_else(tirx.all(*conditions), value, int32(zero))
+        return (value + 128).astype("uint8") if dot.unsigned else value.astype(storage(call.types[0]))
+
+    return te.compute((call.batch, rows, columns * depth + slack), code, name="image")
+
+
+def unpacked(layer: Layer, dot: Dot) -> te.Tensor:
+    """int8 [groups, blocks, taps, run groups, lanes, group]; the channels of each width are packed by themselves."""
+    filled = layer.units(dot)
+    groups, channels, taps, run = filled.shape
+    shape = (groups, channels // dot.lanes, taps, run // dot.group, dot.lanes, dot.group)
+    bits = np.zeros((groups, channels), np.int64)
+    bits[:, : layer.per_group] = layer.call.params["weight_bits"].reshape(groups, -1)
+    widths = sorted({int(b) for b in bits.ravel() if b})
+    if len(widths) == 1:
+        rows = filled.reshape(-1, dot.lanes, taps, run // dot.group, dot.group)
+        return _stage(layer, dot, rows, widths[0], "weight", shape)
+    flat, owner = filled.reshape(-1, taps, run), bits.ravel()
+    place, segment, parts = np.zeros(len(flat), np.int32), np.zeros(len(flat), np.int32), []
+    for number, width in enumerate(widths):
+        chosen = np.flatnonzero(owner == width)
+        place[chosen], segment[chosen] = np.arange(len(chosen)), number
+        blocks = -(-len(chosen) // dot.lanes)
+        rows = np.zeros((blocks * dot.lanes, taps, run), np.int8)
+        rows[: len(chosen)] = flat[chosen]
+        rows = rows.reshape(blocks, dot.lanes, taps, run // dot.group, dot.group)
+        parts.append(_stage(layer, dot, rows, width, f"weight{width}", (blocks, *shape[2:])))
+    places = layer.call.constant("places", place)
+    segments = layer.call.constant("segments", segment)
+
+    def gathered(group: Expr, block: Expr, t: Expr, r: Expr, lane: Expr, g: Expr) -> Expr:
+        channel = (group * shape[1] + block) * dot.lanes + lane
+        at = places(channel)
+        found = parts[-1](at // dot.lanes, t, r, at % dot.lanes, g)
+        for number in reversed(range(len(parts) - 1)):
+            part = parts[number](at // dot.lanes, t, r, at % dot.lanes, g)
+            found = tirx.if_then_else(segments(channel) == number, part, found)
+        return found
+
+    return te.compute(shape, gathered, name="weight")
+
+
+def _stage(layer: Layer, dot: Dot, rows: np.ndarray, bits: int, name: str, shape: tuple[int, ...]) -> te.Tensor:
+    """rows: weights [blocks, lanes, taps, run groups, group] of one width, unpacked as `shape`."""
+    units = rows.transpose(0, 2, 3, 1, 4).reshape(-1, dot.lanes * dot.group)
+    if bits == 1 and layer.run % dot.group:
+        bits = 2  # what fills up a group must be 0, which one bit cannot say
+    elif bits == 1:
+        units = np.where(units == 0, 1, units)  # channels that fill up a block
+    packed = pack_units(units, bits)
+    tensors = [layer.call.constant(f"{name}_plane{i}", plane) for i, plane in enumerate(packed.planes)]
+    inner = shape[-4:-2]
+
+    def weight(*at: Expr) -> Expr:
+        unit: Expr = 0
+        for i, size in zip(at[:-2], (*shape[:-4], *inner), strict=True):
+            unit = unit * size + i
+        return field(tensors, bits, unit, at[-2] * dot.group + at[-1])
+
+    return te.compute(shape, weight, name=name)
+
+
+def field(planes: list[te.Tensor], bits: int, unit: Expr, lane: Expr) -> Expr:
+    """One weight, int8, from the planes of its width."""
+    if bits == 8:
+        return planes[0](unit, lane)
+    code: Expr = None
+    for plane, tensor in zip(planes_of(bits), planes, strict=True):
+        shift = int32((unit % plane.units) * plane.bits)
+        part = (int32(tensor(unit // plane.units, lane)) >> shift) & ((1 << plane.bits) - 1)
+        part = part << plane.base if plane.base else part
+        code = part if code is None else code | part
+    return (code * 2 - 1 if bits == 1 else code - offset_of(bits)).astype("int8")
+
+
+def depthwise(call: Call, dot: Dot) -> te.Tensor:
+    op, weight = call.op, call.params["weight"]
+    assert isinstance(op, Conv2D)
+    layer = Layer.of(call)
+    plain = Dot(dot.lanes)
+    channels, height, width = weight.shape[:3]
+    # One run of all channels a tap: units of `lanes` channels.
+    blocks = -(-channels // plain.lanes)
+    image = padded_image(layer, plain)
+    taps = tap_weights(call, weight, plain, blocks)
+    i, j = axes((height, width))
+
+    def product(n: Expr, y: Expr, x: Expr, channel: Expr) -> Expr:
+        row, column = y * op.stride[0] + i * op.dilation[0], x * op.stride[1] + j * op.dilation[1]
+        value = image(n, row, column * channels + channel).astype("int32")
+        return te.sum(value * taps(i * width + j, channel).astype("int32"), axis=[i, j])
+
+    total = te.compute((call.batch, *call.out.shape), product, name="dot")
+    bias = call.constant("bias", call.params["bias"].astype(np.int32))
+    multiplier = call.constant("multiplier", call.params["multiplier"].astype(np.int32))
+    lo, hi = limits(call)
+    shift, zero = int(call.params["left_shift"]), call.quant.zero_point
+    return call.make(lambda n, y, x, c: requantise(total(n, y, x, c) + bias(c), multiplier(c), shift, zero, lo, hi))
+
+
+def tap_weights(call: Call, weight: np.ndarray, dot: Dot, blocks: int) -> te.Tensor:
+    """int8 [taps, channels] from planes; units are `lanes` channels of one tap. Each width has its own planes."""
+    channels = len(weight)
+    rows = weight.reshape(channels, -1).T  # [taps, channels]
+    bits = call.params["weight_bits"].astype(np.int64)
+    widths = sorted({int(b) for b in bits})
+    place, segment = np.zeros(channels, np.int32), np.zeros(channels, np.int32)
+    parts = []
+    for number, width in enumerate(widths):
+        chosen = np.flatnonzero(bits == width)
+        place[chosen], segment[chosen] = np.arange(len(chosen)), number
+        filled = np.zeros((len(rows), -(-len(chosen) // dot.lanes) * dot.lanes), np.int8)
+        filled[:, : len(chosen)] = rows[:, chosen]
+        parts.append(_channels(call, filled, width, dot, f"weight{width}"))
+    if len(parts) == 1:
+        return parts[0]
+    places, segments = call.constant("places", place), call.constant("segments", segment)
+
+    def gathered(tap: Expr, channel: Expr) -> Expr:
+        found = parts[-1](tap, places(channel))
+        for number in reversed(range(len(parts) - 1)):
+            found = tirx.if_then_else(segments(channel) == number, parts[number](tap, places(channel)), found)
+        return found
+
+    return te.compute((len(rows), channels), gathered, name="weight")
+
+
+def _channels(call: Call, filled: np.ndarray, bits: int, dot: Dot, name: str) -> te.Tensor:
+    blocks = filled.shape[1] // dot.lanes
+    units = filled.reshape(-1, dot.lanes)
+    if bits == 1:
+        units = np.where(units == 0, 1, units)
+    packed = pack_units(units, bits)
+    tensors = [call.constant(f"{name}_plane{i}", plane) for i, plane in enumerate(packed.planes)]
+
+    def weight(tap: Expr, channel: Expr) -> Expr:
+        unit, lane = tap * blocks + channel // dot.lanes, channel % dot.lanes
+        return field(tensors, bits, unit, lane)
+
+    return te.compute(filled.shape, weight, name=name)
