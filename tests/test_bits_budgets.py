@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +14,13 @@ import pytest
 from digits import Net, images, network
 from dnnc import build
 from dnnc.cost.estimate import LayerCost, NetworkCost, summed
-from dnnc.cost.layer import LayerWork
+from dnnc.cost.layer import LayerWork, layers_of
 from dnnc.cost.loader import load_target
-from dnnc.cost.target import Target
 from dnnc.errors import BudgetError, OptionError
 from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.bits import Fisher, parse_policy
-from dnnc.quantise.bits import fisher as policy
-from dnnc.quantise.bits.budgets import Allocator, live_bytes, network_cost
-from dnnc.quantise.bits.costing import choices
+from dnnc.quantise.bits.budgets import Allocator, live_bytes
+from dnnc.quantise.bits.costing import LayerModel, Source, Spent, choices
 from dnnc.quantise.bytes import linear_bytes, linear_nodes, other_bytes
 from dnnc.quantise.calibrate import Calibration, calibrate
 from dnnc.quantise.dataset import Dataset
@@ -58,11 +57,36 @@ class Model:
         return replace(summed(self.layer, works, self.clock_hz, ""), other_cycles=self.between_layers)
 
 
-class CodeModel(Model):
-    """The same, knowing its kernels."""
+class WithCode(LayerModel):
+    """A source that knows the kernels that layers share."""
 
-    def code_bytes(self, work: LayerWork) -> Mapping[str, int]:
-        return {f"{work.kind}_w{bits}": self.code for bits, _ in work.channel_bits}
+    @property
+    def knows_code(self) -> bool:
+        return True
+
+    def layers(self, bits: Mapping[str, Any], widths: Mapping[str, int]) -> Mapping[str, Spent]:
+        kinds = {work.name: work.kind for work in layers_of(self.graph)}
+        found = super().layers(bits, widths)
+        code = self.model.code  # type: ignore[attr-defined]
+        calls = {n: {f"{kinds[n]}_w{b}": code for b in set(bits[n].tolist())} if n in bits else {} for n in found}
+        return {name: replace(spent, code=calls[name]) for name, spent in found.items()}
+
+    def network(self, bits: Mapping[str, Any], widths: Mapping[str, int]) -> NetworkCost:
+        flash = sum(linear_bytes(node, bits[node.name]) for node in linear_nodes(self.graph.nodes))
+        code = {kernel: size for spent in self.layers(bits, widths).values() for kernel, size in spent.code.items()}
+        whole = flash + other_bytes(self.graph, 8) + sum(code.values())
+        return replace(super().network(bits, widths), other_flash_bytes=whole)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The programs of a calibration, at costs made up."""
+
+    calibration: Calibration
+    source: Source | None
+
+    def arena(self, allocation: Allocation) -> int:
+        return build.Programs(self.calibration, M7).arena(allocation)
 
 
 FASTER = Model({2: 0.5, 3: 0.7, 4: 0.6, 5: 0.9, 6: 0.8, 8: 1.0})
@@ -84,18 +108,23 @@ def menus(by_channel: bool = False) -> Menu:
     return menu(calibration, fisher(calibration, calibration.dataset, (4, 8)), WIDTHS, by_channel)
 
 
-def allocator(model: Model | None, activations: tuple[int, ...] = (8,), by_channel: bool = False) -> Allocator:
+def allocator(
+    model: Model | None,
+    activations: tuple[int, ...] = (8,),
+    by_channel: bool = False,
+    kind: type[LayerModel] = LayerModel,
+) -> Allocator:
     calibration = calibrated()[0]
+    source = None if model is None else kind(calibration.graph, model)
     information = fisher(calibration, calibration.dataset, (4, 8))
-    offered = choices(calibration, menus(by_channel), information, activations, model, packed=True)
-    return Allocator(calibration, offered, model, lambda _, widths: int(live_bytes(calibration.graph, widths).max()))
+    offered = choices(calibration, menus(by_channel), information, activations, source, packed=True)
+    return Allocator(calibration, offered, source, lambda _, widths: int(live_bytes(calibration.graph, widths).max()))
 
 
-def allocated(text: str, monkeypatch: pytest.MonkeyPatch, model: Model | None, target: Target = M7) -> Allocation:
-    monkeypatch.setattr(policy, "has_model", lambda _: model is not None)
-    monkeypatch.setattr(policy, "model_of", lambda _: model)
+def allocated(text: str, model: Model | None) -> Allocation:
     calibration, held_out = calibrated()
-    return parse_policy(text).allocate(calibration, target, held_out, arena=build.arena_of(calibration, target))
+    source = None if model is None else LayerModel(calibration.graph, model)
+    return parse_policy(text).allocate(calibration, M7, held_out, programs=Made(calibration, source))
 
 
 def everything(model: Model) -> list[tuple[float, float, float, float]]:
@@ -106,7 +135,7 @@ def everything(model: Model) -> list[tuple[float, float, float, float]]:
     found = []
     for widths in itertools.product(WIDTHS, repeat=len(nodes)):
         bits = {n.name: np.full(len(n.params["weight"]), w, np.uint8) for n, w in zip(nodes, widths, strict=True)}
-        cost = network_cost(graph, model, bits, dict.fromkeys(graph.types, 8))
+        cost = LayerModel(graph, model).network(bits, dict.fromkeys(graph.types, 8))
         flash = other_bytes(graph, 8) + sum(linear_bytes(n, bits[n.name]) for n in nodes)
         found.append((sum(table.loss(bits).values()), float(flash), float(cost.cycles), float(cost.energy_uj or 0)))
     return found
@@ -192,7 +221,7 @@ def test_code_counts_once_for_each_kernel() -> None:
         bits = {n.name: np.full(len(n.params["weight"]), w, np.uint8) for n, w in zip(nodes, widths, strict=True)}
         flash = other_bytes(calibration.graph, 8) + sum(linear_bytes(n, bits[n.name]) for n in nodes)
         every.append((sum(table.loss(bits).values()), flash + code * kernels(bits), len({widths[0], widths[2]})))
-    chooser = allocator(CodeModel(FASTER.of_product, code))
+    chooser = allocator(Model(FASTER.of_product, code), kind=WithCode)
     shared = set()
     for most in np.linspace(min(e[1] for e in every), max(e[1] for e in every), 9):
         best = min((e for e in every if e[1] <= most), key=lambda e: e[0])
@@ -235,23 +264,23 @@ def test_mistakes_are_explained(text: str, message: str) -> None:
         parse_policy(text)
 
 
-def test_without_a_model_there_are_no_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_model_there_are_no_cycles() -> None:
     with pytest.raises(OptionError, match="what cycles a layer takes on target 'cortex-m7' is not known"):
-        allocated("fisher{cycles=1000}", monkeypatch, None)
+        allocated("fisher{cycles=1000}", None)
 
 
-def test_budgets_of_the_policy_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_budgets_of_the_policy_hold() -> None:
     calibration = calibrated()[0]
-    free = allocated("fisher{cycles=1e9}", monkeypatch, FASTER)
+    free = allocated("fisher{cycles=1e9}", FASTER)
     assert {int(b) for bits in free.weight_bits.values() for b in bits} == {8}
 
     def cycles(found: Allocation) -> float:
         bits = {k: np.asarray(v) for k, v in found.weight_bits.items()}
-        return network_cost(calibration.graph, FASTER, bits, dict(found.activation_bits)).cycles
+        return LayerModel(calibration.graph, FASTER).network(bits, dict(found.activation_bits)).cycles
 
     most = int(0.8 * cycles(free))
     for text in (f"fisher{{cycles={most}}}", f"fisher{{milliseconds={most / 1000}}}"):
-        found = allocated(text, monkeypatch, FASTER)
+        found = allocated(text, FASTER)
         assert cycles(found) <= most and found.predicted_loss > free.predicted_loss
         assert "predicted to take" in found.notes[0]
 
@@ -263,10 +292,11 @@ def test_ram_of_the_policy_is_the_planners() -> None:
     graph = net.graph(last)
     data = Dataset({"x": np.random.default_rng(0).normal(size=(32, 16, 16, 4)).astype(np.float32)})
     calibration = calibrate(graph, data, M7)
-    arena = build.arena_of(calibration, M7)
+    made = Made(calibration, None)
+    arena = made.arena
 
     def of(text: str) -> Allocation:
-        return parse_policy(text).allocate(calibration, M7, arena=arena)
+        return parse_policy(text).allocate(calibration, M7, programs=made)
 
     wide, least = arena(of("uniform{activations=16}")), arena(of("uniform{activations=4}"))
     found = of(f"fisher{{ram_bytes={(2 * wide + arena(of('int8'))) // 3},activations=16}}")
@@ -288,12 +318,12 @@ def test_ram_of_the_policy_is_the_planners() -> None:
         ("fisher{flash_bytes=10,cycles=1e9}", "flash_bytes=10 cannot be met: flash takes at least [0-9,]+ bytes"),
     ],
 )
-def test_impossible_budgets_say_what_would_do(text: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_budgets_say_what_would_do(text: str, message: str) -> None:
     with pytest.raises(BudgetError, match=message):
-        allocated(text, monkeypatch, FASTER)
+        allocated(text, FASTER)
 
 
-def test_budgets_that_only_conflict_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_budgets_that_only_conflict_are_named_together() -> None:
     """Narrow weights are small and, here, slow: either budget can be met, not both."""
     chooser = allocator(SLOWER)
     small, fast = chooser.least_cost("flash_bytes", {}), chooser.least_cost("cycles", {})
@@ -302,20 +332,20 @@ def test_budgets_that_only_conflict_are_named_together(monkeypatch: pytest.Monke
         chooser.within({"flash_bytes": small.costs["flash_bytes"], "cycles": fast.costs["cycles"]})
 
 
-def test_the_fastest_network_that_is_accurate_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    fast = allocated("fisher{max_drop=100,minimise=cycles}", monkeypatch, FASTER)
-    slow = allocated("fisher{max_drop=100,minimise=cycles}", monkeypatch, SLOWER)
+def test_the_fastest_network_that_is_accurate_enough() -> None:
+    fast = allocated("fisher{max_drop=100,minimise=cycles}", FASTER)
+    slow = allocated("fisher{max_drop=100,minimise=cycles}", SLOWER)
     assert {int(b) for bits in slow.weight_bits.values() for b in bits} == {8}
     assert max(int(b) for bits in fast.weight_bits.values() for b in bits) < 8
     assert "network of least time found" in fast.notes[0]
     assert Fisher(max_drop=100, minimise="cycles").minimise == "cycles"
 
 
-def test_reasons_are_losses_bytes_and_cycles_against_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reasons_are_losses_bytes_and_cycles_against_8_bits() -> None:
     graph = calibrated()[0].graph
     for model, sign in ((FASTER, 1), (SLOWER, -1)):
-        found = allocated("fisher{flash_bytes=3300}", monkeypatch, None)
-        why = {r.layer: r for r in reasons(graph, found, model)}
+        found = allocated("fisher{flash_bytes=3300}", None)
+        why = {r.layer: r for r in reasons(graph, found, LayerModel(graph, model))}
         assert set(why) == {n.name for n in linear_nodes(graph.nodes)}
         for name, reason in why.items():
             assert reason.loss == found.sensitivity[name] and reason.bits == np.mean(found.weight_bits[name])
@@ -324,4 +354,4 @@ def test_reasons_are_losses_bytes_and_cycles_against_8_bits(monkeypatch: pytest.
             assert reason.narrower_loss is None or reason.narrower_loss >= reason.loss
         assert any(reason.bits < 8 for reason in why.values())
     assert all(r.cycles_saved is None for r in reasons(graph, found, None))
-    assert reasons(graph, allocated("int8", monkeypatch, None), None) == ()
+    assert reasons(graph, allocated("int8", None), None) == ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from dnnc.backends.c.banded import rows_are_words, takes_packed
 from dnnc.backends.c.optimise import Cost
 from dnnc.backends.c.program import Program
 from dnnc.compress.method import Usage
+from dnnc.cost.families import has_model, model_of
 from dnnc.cost.target import Target
 from dnnc.ir.graph import Graph
 from dnnc.ir.serial import dump_graph
@@ -20,6 +22,7 @@ from dnnc.passes.plan import Plan, plan
 from dnnc.passes.simplify import simplify
 from dnnc.quantise import quantise
 from dnnc.quantise.allocation import Allocation
+from dnnc.quantise.bits.costing import LayerModel, Source
 from dnnc.quantise.bits.int8 import Int8
 from dnnc.quantise.calibrate import Calibration, calibrate
 from dnnc.quantise.dataset import Dataset
@@ -49,14 +52,21 @@ def layout(graph: Graph, program: Program) -> Plan:
     return plan(graph, program.scratch, program.overwrites)
 
 
-def arena_of(calibration: Calibration, target: Target) -> Callable[[Allocation], int]:
-    """The arena that the planner gives the network at the widths of an allocation, in bytes."""
+@dataclass(frozen=True, eq=False)
+class Programs:
+    """The programs that allocations of a calibrated network would become on a target (see `bits.policy.Programs`)."""
 
-    def arena(allocation: Allocation) -> int:
-        integer = finish(quantise(calibration.graph, calibration, allocation, target), target)
-        return layout(integer, lower(integer, target)).arena_bytes
+    calibration: Calibration
+    target: Target
 
-    return arena
+    @cached_property
+    def source(self) -> Source | None:
+        """The target's cost model, where it has one."""
+        return LayerModel(self.calibration.graph, model_of(self.target)) if has_model(self.target) else None
+
+    def arena(self, allocation: Allocation) -> int:
+        integer = finish(quantise(self.calibration.graph, self.calibration, allocation, self.target), self.target)
+        return layout(integer, lower(integer, self.target)).arena_bytes
 
 
 def make_vectors(graph: Graph, samples: Dataset, seed: int) -> Vectors:

@@ -23,7 +23,6 @@ from dnnc.compress.method import Method, Setting
 from dnnc.compress.pipeline import Compression
 from dnnc.compress.pipeline import compress as run_pipeline
 from dnnc.compress.presets import preset as find_preset
-from dnnc.cost.families import has_model, model_of
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
 from dnnc.errors import BudgetError, OptionError, ToolchainError
@@ -153,8 +152,8 @@ def compile_with_report(
             raise BudgetError(f"{policy}: {prepared.missed}")
         real, notes = prepared.graph.verify(), prepared.notes
     calibration = calibrate(real, samples.calibration, hardware, seed, progress)
-    arena = build.arena_of(calibration, hardware)
-    allocation = policy.allocate(calibration, hardware, samples.measured_on, seed, progress, arena)
+    programs = build.Programs(calibration, hardware)
+    allocation = policy.allocate(calibration, hardware, samples.measured_on, seed, progress, programs)
     quantised = quantise(real, calibration, allocation, hardware)
     integer = build.finish(quantised, hardware)
 
@@ -198,7 +197,7 @@ def compile_with_report(
         simplified=removed(quantised, integer),
         optimise=optimise,
         compressed=None if compression is None else report_data.compressed(compression),
-        reasons=reasons(calibration.graph, allocation, model_of(hardware) if has_model(hardware) else None),
+        reasons=reasons(calibration.graph, allocation, programs.source),
     )
     _check_fit(report)
     report = _measured(report, _seal(report, integer, files), hardware, vectors, compiler)

@@ -7,7 +7,7 @@ its channel's scale times a code of that many bits (see `dnnc.quantise.calibrate
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from dnnc.ir.graph import Graph
 from dnnc.progress import Progress, silent
 from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.bits.activations import activation_widths
-from dnnc.quantise.bits.policy import Policy, require_width
+from dnnc.quantise.bits.policy import Policy, Programs, require_width
 from dnnc.quantise.bytes import linear_nodes
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.dataset import Dataset
@@ -54,7 +54,7 @@ class TrainedPolicy(Policy):
         held_out: Dataset | None = None,
         seed: int = 0,
         progress: Progress = silent,
-        arena: Callable[[Allocation], int] | None = None,
+        programs: Programs | None = None,
     ) -> Allocation:
         require_width("activation", self.activation_width(), target)
         widths = {}

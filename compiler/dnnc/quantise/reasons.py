@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnc.cost.estimate import CostModel
-from dnnc.cost.layer import layers_of
 from dnnc.ir.graph import Graph
 from dnnc.quantise.allocation import Allocation
+from dnnc.quantise.bits.costing import Source, Spent
 from dnnc.quantise.bytes import linear_bytes, linear_nodes
 
 _BASELINE = 8
@@ -33,21 +32,22 @@ class Reason:
     cycles_saved: int | None
 
 
-def reasons(graph: Graph, allocation: Allocation, model: CostModel | None) -> tuple[Reason, ...]:
+def reasons(graph: Graph, allocation: Allocation, source: Source | None) -> tuple[Reason, ...]:
     """For every layer whose sensitivity the allocation tells, in the order of the float graph that was calibrated."""
-    widths = {name: [int(b) for b in bits] for name, bits in allocation.weight_bits.items()}
-    works = {work.name: work for work in layers_of(graph, widths, dict(allocation.activation_bits))}
+    linear = [node for node in linear_nodes(graph.nodes) if node.name in allocation.sensitivity]
+    spent: Mapping[str, Spent] = {}
+    plain: Mapping[str, Spent] = {}
+    if source is not None and linear:
+        widths = dict(allocation.activation_bits)
+        rows = {name: np.asarray(bits) for name, bits in allocation.weight_bits.items()}
+        spent = source.layers(rows, widths)
+        plain = source.layers({name: np.full_like(row, _BASELINE) for name, row in rows.items()}, widths)
     found = []
-    for node in linear_nodes(graph.nodes):
-        if node.name not in allocation.sensitivity:
-            continue
+    for node in linear:
         bits: NDArray[Any] = np.asarray(allocation.weight_bits[node.name])
         wide = np.full(len(bits), _BASELINE, np.uint8)
-        cycles = None
-        if model is not None:
-            work = works[node.name]
-            plain = replace(work, channel_bits=tuple(sorted(Counter(wide.tolist()).items())))
-            cycles = model.layer(plain).cycles - model.layer(work).cycles
+        known = node.name in spent and node.name in plain
+        cycles = plain[node.name].cost.cycles - spent[node.name].cost.cycles if known else None
         found.append(
             Reason(
                 node.name,

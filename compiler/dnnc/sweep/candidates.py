@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnnc.cost.families import has_model, model_of
+from dnnc import build
 from dnnc.cost.target import Target
 from dnnc.progress import Progress
 from dnnc.quantise.allocation import Allocation
@@ -80,9 +80,9 @@ def _allocator(calibration: Calibration, target: Target, group: str, seed: int, 
     """What `fisher{flash_bytes=...}` chooses from, made once for all budgets."""
     information = fisher(calibration, calibration.dataset, (8,), seed, tell)
     widths = [b for b in target.weight_bits if b in _UNIFORM]
-    model = model_of(target) if has_model(target) else None
+    source = build.Programs(calibration, target).source
     table = menu(calibration, information, widths, group == "channel")
-    return Allocator(calibration, choices(calibration, table, information, [8], model, packed=True), model)
+    return Allocator(calibration, choices(calibration, table, information, [8], source, packed=True), source)
 
 
 def _within(allocator: Allocator, budget: int) -> Iterator[Candidate]:
@@ -91,7 +91,7 @@ def _within(allocator: Allocator, budget: int) -> Iterator[Candidate]:
     if first is None:
         return
     yield _decided(f"fisher{{flash_bytes={budget}}}", first)
-    if allocator.model is None:
+    if allocator.source is None:
         return
     for share in _CYCLE_SHARES:
         cycles = round(share * first.costs["cycles"])

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dnnc import frontend
-from dnnc.cost.families import has_model, model_of
+from dnnc import build, frontend
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
 from dnnc.errors import OptionError
 from dnnc.ir.types import Shape
 from dnnc.progress import Progress, silent
-from dnnc.quantise.bits.costing import SharedCode
 from dnnc.quantise.bits.uniform import Uniform
 from dnnc.quantise.data import Source
 from dnnc.samples import gather
@@ -125,7 +123,8 @@ def _proposed(
     """Candidates for programs in the range of flash: code is what a program of 8 bits has, where no model knows it."""
     calibration = prepared(payload).calibration
     code = 0
-    if not (has_model(target) and isinstance(model_of(target), SharedCode)):
+    source = build.Programs(calibration, target).source
+    if source is None or not source.knows_code:
         progress("measuring code", 0, 0)
         plain = candidate_of("int8", Uniform().allocate(calibration, target, None, seed))
         code = max(evaluate(payload, plain).flash_bytes - _constants(payload, plain), 0)

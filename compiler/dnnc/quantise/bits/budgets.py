@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnc.cost.estimate import CostModel, NetworkCost
-from dnnc.cost.layer import layers_of
 from dnnc.errors import BudgetError
 from dnnc.ir.graph import Graph
 from dnnc.ops.movement import Constant, Reshape
-from dnnc.quantise.bits.costing import Choices
+from dnnc.quantise.bits.costing import Choices, Source
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.programme import Cut, Problem, Solution, solve
 
@@ -51,7 +49,7 @@ class Allocator:
 
     calibration: Calibration
     choices: Choices
-    model: CostModel | None = None
+    source: Source | None = None
     ram: Callable[[Bits, Widths], int] | None = None
     _offsets: dict[str, float] = field(default_factory=dict, repr=False)
 
@@ -135,23 +133,19 @@ class Allocator:
     def _decision(self, found: Solution, with_ram: bool) -> Decision:
         bits, widths = self.choices.decided(found.options, found.widths)
         costs = dict(found.costs)
-        if self.model is not None:
-            network = network_cost(self.calibration.graph, self.model, bits, widths)
-            costs["cycles"] = float(network.cycles)
-            costs["energy_uj"] = network.energy_uj or 0.0
+        if self.source is not None:
+            costs |= _totals(self.source, bits, widths)
         if with_ram and self.ram is not None:
             costs["ram_bytes"] = float(self.ram(bits, widths))
         return Decision(bits, widths, costs)
 
     def _offset(self, resource: str) -> float:
         """What a network takes beyond its layers, at the widest of all."""
-        if not self._offsets and self.model is not None:
+        if not self._offsets and self.source is not None:
             widest = solve(self.choices.problem, {})
             if widest is not None:
-                bits, widths = self.choices.decided(widest.options, widest.widths)
-                network = network_cost(self.calibration.graph, self.model, bits, widths)
-                self._offsets["cycles"] = network.cycles - widest.costs["cycles"]
-                self._offsets["energy_uj"] = (network.energy_uj or 0.0) - widest.costs["energy_uj"]
+                totals = _totals(self.source, *self.choices.decided(widest.options, widest.widths))
+                self._offsets.update({name: total - widest.costs[name] for name, total in totals.items()})
         return self._offsets.get(resource, 0.0)
 
     def _with_ram(self, problem: Problem, most: float | None) -> Problem:
@@ -188,9 +182,11 @@ class Allocator:
         return Cut(weights, -1.0)
 
 
-def network_cost(graph: Graph, model: CostModel, bits: Bits, widths: Widths) -> NetworkCost:
-    """What a model says of a graph at widths of weights by node [O] and of values."""
-    return model.network(layers_of(graph, {name: row.tolist() for name, row in bits.items()}, widths))
+def _totals(source: Source, bits: Bits, widths: Widths) -> dict[str, float]:
+    """What the network takes of the resources that the source knows better than the sum of its layers does."""
+    network = source.network(bits, widths)
+    found = {"cycles": float(network.cycles), "energy_uj": network.energy_uj or 0.0}
+    return {**found, "flash_bytes": float(network.flash_bytes)} if source.knows_code else found
 
 
 def live_bytes(graph: Graph, widths: Mapping[str, int]) -> NDArray[np.float64]:

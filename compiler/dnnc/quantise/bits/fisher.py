@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from dnnc.cost.estimate import CostModel
 from dnnc.cost.families import has_model, model_of
 from dnnc.cost.target import Target
 from dnnc.errors import BudgetError, OptionError
 from dnnc.progress import Progress, silent
 from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.bits.activations import activation_widths, choose_activations
-from dnnc.quantise.bits.budgets import UNITS, Allocator, Decision, live_bytes, network_cost
-from dnnc.quantise.bits.costing import SharedCode, choices
-from dnnc.quantise.bits.policy import Policy, require_width
+from dnnc.quantise.bits.budgets import UNITS, Allocator, Decision, live_bytes
+from dnnc.quantise.bits.costing import LayerModel, Source, choices
+from dnnc.quantise.bits.policy import Policy, Programs, require_width
 from dnnc.quantise.bits.search import Bits, Candidates, Maker, smallest_by_change, smallest_by_drop
 from dnnc.quantise.bytes import other_bytes
 from dnnc.quantise.calibrate import Calibration
@@ -108,14 +106,16 @@ class Fisher(Policy):
         held_out: Dataset | None = None,
         seed: int = 0,
         progress: Progress = silent,
-        arena: Callable[[Allocation], int] | None = None,
+        programs: Programs | None = None,
     ) -> Allocation:
         require_width("activation", self.activations, target)
         labelled = held_out if held_out is not None and held_out.labels is not None else None
         if self.max_drop is not None and labelled is None:
             raise OptionError("bit policy 'fisher': max_drop needs labels: give data with 'y'")
-        model = model_of(target) if has_model(target) else None
-        budgets = self._budgets(target, model)
+        source = programs.source if programs is not None else None
+        if source is None and has_model(target):
+            source = LayerModel(calibration.graph, model_of(target))
+        budgets = self._budgets(target, source)
         mixed = self.activation_group == "value" or "ram_bytes" in (*budgets, self.minimise)
         offered = [b for b in target.activation_bits if b <= self.activations] if mixed else [self.activations]
         asked = offered if self.activation_average is None else list(target.activation_bits)
@@ -130,8 +130,8 @@ class Fisher(Policy):
         make = Maker(found, information, activation_bits)
         if self.average is not None:
             return make(self._by_average(found, self.average))
-        if self._of_target or (isinstance(model, SharedCode) and self.activation_average is None):
-            costs = _allocator(calibration, target, found, information, offered, model, make, arena)
+        if self._of_target or (source is not None and source.knows_code and self.activation_average is None):
+            costs = _allocator(calibration, target, found, information, offered, source, make, programs)
             if self.minimise is None and self.max_drop is None and budgets:
                 return _made(make, costs.within(budgets))
             return self._smallest(calibration, target, costs, make, budgets, labelled, progress)
@@ -141,17 +141,17 @@ class Fisher(Policy):
             return self._by_drop(calibration, target, _by_size(found, make), make, labelled, progress)
         return self._by_change(calibration, target, _by_size(found, make), make, progress)
 
-    def _budgets(self, target: Target, model: CostModel | None) -> dict[str, float]:
+    def _budgets(self, target: Target, source: Source | None) -> dict[str, float]:
         """The most of each resource. Raises OptionError where the target has no model of one."""
         found = {k: float(v) for k in _BUDGETS if (v := getattr(self, k)) is not None}
         timed = [k for k in (*found, *([self.minimise] if self.minimise else [])) if not k.endswith("_bytes")]
-        if timed and model is None:
+        if timed and source is None:
             raise OptionError(
                 f"bit policy 'fisher': what {timed[0]} a layer takes on target '{target.name}' is not known: it has no "
                 f"cost model; budgets that need none: flash_bytes, ram_bytes"
             )
-        if model is not None and (most := found.pop("milliseconds", None)) is not None:
-            found["cycles"] = min(found.get("cycles", float("inf")), most * 1e-3 * model.clock_hz)
+        if source is not None and (most := found.pop("milliseconds", None)) is not None:
+            found["cycles"] = min(found.get("cycles", float("inf")), most * 1e-3 * source.clock_hz)
         return found
 
     def _smallest(
@@ -272,23 +272,23 @@ def _allocator(
     found: Menu,
     information: Information,
     activation_bits: list[int],
-    model: CostModel | None,
+    source: Source | None,
     make: Maker,
-    arena: Callable[[Allocation], int] | None,
+    programs: Programs | None,
 ) -> Allocator:
-    """Everything that can be chosen on a target, with what it costs. Without a planner RAM is what the model says, and
-    without a model the most bytes of values that live at once.
+    """Everything that can be chosen on a target, with what it costs. Without a planner RAM is what the source says, and
+    without one the most bytes of values that live at once.
     """
-    offered = choices(calibration, found, information, activation_bits, model, isinstance(target, Target))
+    offered = choices(calibration, found, information, activation_bits, source, isinstance(target, Target))
 
     def ram(bits: Bits, values: dict[str, int]) -> int:
-        if arena is not None:
-            return arena(make(bits, activation_bits=values))
-        if model is not None:
-            return network_cost(calibration.graph, model, bits, values).ram_bytes
+        if programs is not None:
+            return programs.arena(make(bits, activation_bits=values))
+        if source is not None:
+            return source.network(bits, values).ram_bytes
         return int(live_bytes(calibration.graph, values).max(initial=0))
 
-    return Allocator(calibration, offered, model, ram)
+    return Allocator(calibration, offered, source, ram)
 
 
 def _made(make: Maker, decision: Decision, *notes: str) -> Allocation:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from dnnc.cost.target import Target
 from dnnc.progress import Progress, silent
 from dnnc.quantise.allocation import Allocation
-from dnnc.quantise.bits.policy import Policy
+from dnnc.quantise.bits.policy import Policy, Programs
 from dnnc.quantise.bits.uniform import Uniform
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.dataset import Dataset
@@ -28,6 +27,6 @@ class Int8(Policy):
         held_out: Dataset | None = None,
         seed: int = 0,
         progress: Progress = silent,
-        arena: Callable[[Allocation], int] | None = None,
+        programs: Programs | None = None,
     ) -> Allocation:
         return Uniform(weights=8, activations=8).allocate(calibration, target, held_out, seed, progress)

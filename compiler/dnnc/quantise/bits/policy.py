@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from dnnc import options
 from dnnc.cost.target import Target
@@ -14,6 +14,20 @@ from dnnc.progress import Progress, silent
 from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.dataset import Dataset
+
+if TYPE_CHECKING:
+    from dnnc.quantise.bits.costing import Source
+
+
+class Programs(Protocol):
+    """The programs that allocations would become; for policies with budgets of the target."""
+
+    @property
+    def source(self) -> Source | None:
+        """What they take, None where no one knows."""
+
+    def arena(self, allocation: Allocation) -> int:
+        """Bytes of RAM that the memory planner gives the values."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +49,13 @@ class Policy(ABC):
         held_out: Dataset | None = None,
         seed: int = 0,
         progress: Progress = silent,
-        arena: Callable[[Allocation], int] | None = None,
+        programs: Programs | None = None,
     ) -> Allocation:
         """Widths for every tensor of `calibration.graph`.
 
-        held_out: labelled samples that calibration has not seen, for policies that measure accuracy. arena: bytes of
-        RAM that the memory planner gives the values of an allocation, for policies with such a budget. Raises
-        OptionError where the target lacks a width, BudgetError where a budget cannot be met.
+        held_out: labelled samples that calibration has not seen, for policies that measure accuracy. programs: for
+        those with budgets of the target. Raises OptionError where the target lacks a width, BudgetError where a budget
+        cannot be met.
         """
 
     def __str__(self) -> str:

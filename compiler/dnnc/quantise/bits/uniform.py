@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +11,7 @@ from dnnc.cost.target import Target
 from dnnc.progress import Progress, silent
 from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.bits.activations import activation_widths
-from dnnc.quantise.bits.policy import Policy, require_width
+from dnnc.quantise.bits.policy import Policy, Programs, require_width
 from dnnc.quantise.bytes import linear_nodes
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.dataset import Dataset
@@ -33,7 +32,7 @@ class Uniform(Policy):
         held_out: Dataset | None = None,
         seed: int = 0,
         progress: Progress = silent,
-        arena: Callable[[Allocation], int] | None = None,
+        programs: Programs | None = None,
     ) -> Allocation:
         require_width("weight", self.weights, target)
         require_width("activation", self.activations, target)
