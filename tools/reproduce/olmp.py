@@ -58,7 +58,7 @@ PLANS = {
     "lenet300": Plan(
         "LeNet-300-100", replace(COMMON, epochs=4, rounds=10, each=3, tune=16, rate=0.05), 2300, 0.2, 10, 114, 100
     ),
-    "lenet5": Plan("LeNet-5", replace(COMMON, epochs=3, rounds=8, each=2, tune=8, rate=0.03), 1400, 0.15, 5, 298, 200),
+    "lenet5": Plan("LeNet-5", replace(COMMON, epochs=3, rounds=7, each=2, tune=7, rate=0.03), 1400, 0.12, 5, 298, 200),
 }
 
 

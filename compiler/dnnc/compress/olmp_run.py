@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _STATE, _NEXT = 0.87, 0.9  # a state is kept whenever so much of the last one's parameters is left; part that prunes
 _SAMPLES, _RECOVER, _STEP = 2048, 48, 0.3  # of the search: samples, steps of a candidate's training, first distance
 _HOPELESS = 8.0  # points of accuracy below the bound at which pruning stops, before any tuning
+_FEW = 1000  # held-out samples that say so
 _WARM, _REST = 0.12, 0.3  # part of a training in which the rate rises; what is left of it at the end of a round
 _SEEN = 64  # batches that "fisher" sees before it compares
 
@@ -97,8 +98,10 @@ class Run:
         whole = weight_count(graph)
         start = min(round(goal * self.options.spare), whole) if rounds else goal
 
+        few = None if held_out is None else held_out.spread(_FEW)
+
         def lost(state: State) -> bool:
-            return hopeless is not None and held_out is not None and accuracy(state.graph, held_out) < hopeless
+            return hopeless is not None and few is not None and accuracy(state.graph, few) < hopeless
 
         states, first = self._restored()
         if not states:
