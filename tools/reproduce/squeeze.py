@@ -73,7 +73,7 @@ def main() -> None:
         table.goal(f"{name}, {size:.2f}x smaller", "", f"{accuracy:.2f} %, {100 * macs:.1f} % of MACs", None)
         return accuracy
 
-    sizes = options.pick((1.5, 2.0, 3.0, 4.0, SIZE, 7.0), (2.0, SIZE), (2.0, SIZE))
+    sizes = options.pick((2.0, 3.0, SIZE, 7.0), (2.0, SIZE), (2.0, SIZE))
     for size in sizes:
         pruned = largest(graph, setting, 1 / size)
         point("L1", pruned)
