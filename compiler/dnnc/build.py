@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,9 +11,11 @@ import numpy as np
 from dnnc.artefact import INTEGER_GRAPH, Artefact, Vectors
 from dnnc.backends.c import emit, lower, simplification
 from dnnc.backends.c.banded import rows_are_words, takes_packed
+from dnnc.backends.c.foresee import program_cost
 from dnnc.backends.c.optimise import Cost
 from dnnc.backends.c.program import Program
 from dnnc.compress.method import Usage
+from dnnc.cost.estimate import NetworkCost
 from dnnc.cost.families import has_model, model_of
 from dnnc.cost.target import Target
 from dnnc.ir.graph import Graph
@@ -26,6 +29,7 @@ from dnnc.quantise.bits.costing import LayerModel, Source
 from dnnc.quantise.bits.int8 import Int8
 from dnnc.quantise.calibrate import Calibration, calibrate
 from dnnc.quantise.dataset import Dataset
+from dnnc.quantise.sketch import sketch
 from dnnc.run import make_runner
 from dnnc.run.base import Execution
 from dnnc.simulate import quantise_inputs, simulate_batches
@@ -95,6 +99,23 @@ def cost(
     if budget_bytes is not None:
         fits = fits and flash.weights + flash.tables <= budget_bytes
     return Cost(flash.total, profile.total.cycles or profile.total.instructions, fits)
+
+
+def foresee(graph: Graph, hardware: Target) -> NetworkCost:
+    """What an inference of an integer graph takes; nothing is compiled. Raises TargetError where the target's kernels
+    have not been measured."""
+    program = lower(graph, hardware)
+    return program_cost(graph, program, hardware, layout(graph, program).arena_bytes)
+
+
+def foresee_model(
+    real: Graph,
+    weight_bits: Mapping[str, Sequence[int]] | int,
+    activation_bits: Mapping[str, int] | int,
+    hardware: Target,
+) -> NetworkCost:
+    """Likewise of a float graph with these widths (see `quantise.sketch`), which is not even calibrated."""
+    return foresee(finish(sketch(real, weight_bits, activation_bits), hardware), hardware)
 
 
 def usage(real: Graph, samples: Dataset, target: Target, compiler: str = "auto", seed: int = 0) -> Usage:

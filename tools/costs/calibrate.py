@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from design import held_out, sets  # noqa: E402
+from fit import fit  # noqa: E402
+from measure import Program, measure  # noqa: E402
+
 from dnnc.cost.kernels.counts import Key  # noqa: E402
 from dnnc.cost.kernels.loops import counts  # noqa: E402
 from dnnc.cost.kernels.table import FILE_NAME, Error, KernelCosts, Taken  # noqa: E402
@@ -29,8 +32,6 @@ from dnnc.cost.loader import load_target  # noqa: E402
 from dnnc.cost.target import Target  # noqa: E402
 from dnnc.errors import DnncError  # noqa: E402
 from dnnc.report.markdown import table  # noqa: E402
-from fit import fit  # noqa: E402
-from measure import Program, measure  # noqa: E402
 
 WORST = 8
 
@@ -92,7 +93,9 @@ def fitted(target: Target, programs: Sequence[Program], unseen: Program) -> Kern
         compiler=programs[0].compiler,
         cycle_model=programs[0].cycle_model,
         layers=len(layers),
-        error=Error(len(found), absolute[:, 0].mean(), absolute[:, 0].max(), absolute[:, 1].mean(), absolute[:, 1].max()),
+        error=Error(
+            len(found), absolute[:, 0].mean(), absolute[:, 0].max(), absolute[:, 1].mean(), absolute[:, 1].max()
+        ),
         outside=Taken(*(float(np.mean([p.outside[i] for p in programs])) for i in (0, 1))),
         code_bytes=code,
         program_bytes=program_bytes(programs),

@@ -43,6 +43,13 @@ class Side(Maker):
                 return made.name
         return self.input(*shape, bits=bits)
 
+    spread = False
+
+    def scale(self, about: float) -> float:
+        """`spread`: so far apart that 16 bits do not hold the multipliers of all channels."""
+        apart = float(2 ** self.rng.uniform(-6, 6)) if self.spread else 1.0
+        return super().scale(about * apart)
+
     def _weights(self, bits: int, shape: Shape) -> Any:
         found = super()._weights(bits, shape)
         return np.maximum(found, -127) if bits >= 7 else found
@@ -171,10 +178,22 @@ def sets(target: Target) -> Iterator[Set]:
             yield Set(f"plain_{bits}", tuple(layers[: len(PRODUCTS) + 5] + layers[-7:]), plain)
     yield from _formats()
     yield Set("simple", tuple(_simple(8)))
+    yield Set("more", tuple(_more()))
+    if fast:
+        wide = [_spread(c.build(bits)) for bits in STORED_WIDTHS for c in (PRODUCTS[1], PRODUCTS[5])]
+        wide += [_spread(d(bits)) for bits in STORED_WIDTHS for d in (DENSES[1], DENSES[2])]
+        yield Set("tables", tuple(wide))
+        yield Set("plain_tables", tuple(wide), plain)
     if 4 in target.activation_bits:
         yield Set("packed", tuple(_packed()))
     if 16 in target.activation_bits:
         yield Set("simple_16", tuple(_simple(16)))
+        yield Set("types", tuple(_types()))
+        for kind in ("delta", "bitmap"):
+            some = [(*pair, density) for pair in ((16, 16), (8, 16), (16, 8)) for density in (0.1, 0.35)]
+            layers = [c.build(8, a, b, d) for c in (CONVS[1], CONVS[3], CONVS[9], WINDOWS[0]) for a, b, d in some]
+            layers += [dense(8, a, b, d) for dense in (DENSES[2], DENSES[3], DENSES[5]) for a, b, d in some]
+            yield _written(f"format_{kind}_16", layers, kind)
         for bits_in, bits_out in ((16, 16), (8, 16), (16, 8)):
             convs = (*CONVS[:14:2], *PRODUCTS[::3], CONVS[18], *POINTWISES[::3])
             layers = [c.build(8, bits_in, bits_out) for c in (*convs, *DEPTHWISES[:12:2], *WINDOWS[:8:3])]
@@ -201,13 +220,61 @@ def held_out(target: Target) -> Set:
     layers += [_depthwise((1, 50, 12), (1, 11), padding=(0, 5, 0, 5)).build(8), CONVS[3].build((8, 4, 3)),
                Conv((12, 12, 6), 10, padding=SAME, clamp=SHORT).build(4)]  # fmt: skip
     layers += [_binary(Add(), (9, 9, 20), (9, 9, 20), 8), _binary(Mul(), (9, 9, 20), (20,), 8)]
-    layers += [_unary(MaxPool2D((3, 3), (2, 2), SAME), (13, 13, 12), 8), _unary(AvgPool2D((4, 4), (4, 4)), (12, 12, 9), 8)]
+    layers += [
+        _unary(MaxPool2D((3, 3), (2, 2), SAME), (13, 13, 12), 8),
+        _unary(AvgPool2D((4, 4), (4, 4)), (12, 12, 9), 8),
+    ]
     layers += [_unary(ReduceMean((0, 1)), (7, 7, 36), 8), _function("tanh", (700,), 8, 8), _softmax((35,), 8, 8)]
     layers += [_unary(Transpose((2, 0, 1)), (7, 9, 11), 8), _concat(2, (9, 9, 20), (9, 9, 7), 8)]
     if 16 in target.activation_bits:
         layers += [Conv((9, 7, 12), 10, padding=SAME).build(8, 16, 16), _dense((90,), 14)(4, 16, 16)]
         layers += [_binary(Add(), (9, 9, 20), (9, 9, 20), 16)]
     return Set("held_out", tuple(layers))
+
+
+def _spread(build: Build) -> Build:
+    def made(m: Side) -> str:
+        m.spread = True
+        name = build(m)
+        m.spread = False
+        return name
+
+    return made
+
+
+def _more() -> Iterator[Build]:
+    """What little the other sets have of: clamped channels of several widths, windows beyond images of few channels."""
+    for convolution in (DEPTHWISES[0], DEPTHWISES[8], DEPTHWISES[5], WINDOWS[0], CONVS[0], POINTWISES[0]):
+        yield convolution.build(MIXED, 8, 4)
+        yield convolution.build(8, 8, 4)
+    for image, stride in (((12, 7, 4), (4, 2)), ((9, 9, 8), (5, 1)), ((17, 8, 4), (4, 1))):
+        yield _depthwise(image, padding=SAME, stride=stride).build(8)
+    for pool in (MaxPool2D, AvgPool2D):
+        yield _unary(pool((3, 3), (2, 2), SAME), (9, 9, 3), 8)
+        yield _unary(pool((3, 3), (1, 1), SAME), (6, 8, 2), 8)
+        yield _unary(pool((3, 2), (1, 1), (2, 1, 2, 1)), (5, 9, 3), 8)
+        yield _unary(pool((3, 2), (1, 1), (2, 1, 2, 1)), (5, 9, 7), 8)
+        yield _unary(pool((5, 5), (1, 1), (2, 2, 2, 2)), (12, 3, 1), 8)
+
+
+def _types() -> Iterator[Build]:
+    """Inputs and outputs of different widths."""
+    widths = [(a, b, y) for a in (8, 16) for b in (8, 16) for y in (8, 16) if len({a, b, y}) > 1]
+    for a, b, y in widths:
+        for first, second in (((6, 6, 8), (6, 6, 8)), ((5, 7, 3), (5, 7, 1)), ((6, 6, 8), (8,)), ((40,), (40,))):
+            for op in (Add(), Mul()):
+                yield _two_types(op, first, second, (a, b, y))
+    for bits, out_bits in ((8, 16), (16, 8)):
+        for shape in ((8, 8, 8), (9, 7, 5), (5, 12, 3)):
+            yield _unary(AvgPool2D((3, 3), (2, 2), SAME), shape, bits, out_bits)
+            yield _unary(AvgPool2D((2, 2), (2, 2)), shape, bits, out_bits)
+            yield _unary(ReduceMean((0, 1)), shape, bits, out_bits)
+            yield _unary(ReduceMean((2,)), shape, bits, out_bits)
+            yield _prelu(shape, shape[-1], bits, out_bits)
+
+
+def _two_types(op: Op, a: Shape, b: Shape, bits: tuple[int, int, int]) -> Build:
+    return lambda m: m.add(op, [m.source(a, bits[0]), m.input(*b, bits=bits[1])], bits=bits[2])
 
 
 def _without_sums() -> Selection:
@@ -252,8 +319,8 @@ def _written(name: str, layers: list[Build], kind: str) -> Set:
     return Set(name, tuple(layers), selection)
 
 
-def _unary(op: Op, shape: Shape, bits: int) -> Build:
-    return lambda m: m.add(op, [m.source(shape, bits)], bits=bits)
+def _unary(op: Op, shape: Shape, bits: int, out_bits: int = 0) -> Build:
+    return lambda m: m.add(op, [m.source(shape, bits)], bits=out_bits or bits)
 
 
 def _binary(op: Op, a: Shape, b: Shape, bits: int) -> Build:
@@ -276,8 +343,10 @@ def _softmax(shape: Shape, bits: int, out_bits: int) -> Build:
     return lambda m: m.add(Softmax(), [m.input(*shape, quant=m.quant(bits, 0.1))], quant=Softmax.output_quant(out_bits))
 
 
-def _prelu(shape: Shape, slopes: int, bits: int) -> Build:
-    return lambda m: m.add(PRelu(), [m.source(shape, bits)], {"slope": m.rng.normal(size=slopes)}, bits=bits)
+def _prelu(shape: Shape, slopes: int, bits: int, out_bits: int = 0) -> Build:
+    return lambda m: m.add(
+        PRelu(), [m.source(shape, bits)], {"slope": m.rng.normal(size=slopes)}, bits=out_bits or bits
+    )
 
 
 def _simple(bits: int) -> Iterator[Build]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from design import Set
 from elftools.elf.elffile import ELFFile
 
-from design import Set
 from dnnc.artefact import INTEGER_GRAPH, Artefact
 from dnnc.backends.c import emit, lower
 from dnnc.backends.c.banded import rows_are_words, takes_packed

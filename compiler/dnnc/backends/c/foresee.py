@@ -72,8 +72,10 @@ def code_files(program: Program) -> dict[str, int]:
     return found
 
 
-def program_cost(graph: Graph, program: Program, target: Target, arena_bytes: int = 0) -> NetworkCost:
+def program_cost(graph: Graph, program: Program, target: Target, arena_bytes: int) -> NetworkCost:
     """What an inference of a program takes, foreseen; nothing is compiled. arena_bytes: as the planner says.
+
+    Of the RAM of a layer its inputs, its output and its scratch are known; that of the network is exact.
 
     Raises TargetError where the target's kernels have not been measured.
     """
@@ -90,7 +92,7 @@ def program_cost(graph: Graph, program: Program, target: Target, arena_bytes: in
                 cycles=round(taken.cycles),
                 instructions=round(taken.instructions),
                 flash_bytes=step.weight_bytes + step.table_bytes,
-                ram_bytes=step.scratch_bytes,
+                ram_bytes=min(_held(graph, node) + step.scratch_bytes, arena_bytes),
                 bound="compute" if step.calls else "none",
                 macs=works[node.name],
             )
@@ -104,5 +106,10 @@ def program_cost(graph: Graph, program: Program, target: Target, arena_bytes: in
         other_cycles=round(costs.outside.cycles),
         other_instructions=round(costs.outside.instructions),
         other_flash_bytes=code + base + each * sum(len(step.calls) for step in program.steps),
-        other_ram_bytes=arena_bytes,
+        other_ram_bytes=arena_bytes - max((layer.ram_bytes for layer in layers), default=0),
     )
+
+
+def _held(graph: Graph, node: Node) -> int:
+    """Bytes of a node's inputs and output."""
+    return node.type.nbytes + sum(graph.types[value].nbytes for value in dict.fromkeys(node.inputs))

@@ -57,10 +57,11 @@ def symbol_of(name: str) -> Symbol:
 
 @dataclass(frozen=True, eq=False)
 class KernelCall:
-    """kernel: its name. numbers: the members of its C struct that are numbers (tuples of them, structs as mappings), and
+    """kernel: its name. inner: the one that it calls for bands or chunks of the layer, or None.
 
-    of linear layers `scattered`, `clamped`, `wide`; of sparse ones what `sparse.counts` says. inner: the kernel that it
-    calls for a band or a chunk of itself, or None.
+    numbers: the members of its C struct that are numbers, tuples of them, or structs of them (as mappings). Of any
+    call that clamps `clamped`, whether to less than its storage; of linear ones `scattered` (channels of several
+    widths), `wide` (tables of 32 bits), `offset` (bytes into the input); of sparse ones what `portable.sparse` says.
     """
 
     kernel: str
