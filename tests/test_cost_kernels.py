@@ -29,6 +29,7 @@ def test_the_cores_that_programs_are_measured_on_are_calibrated() -> None:
     assert {"cortex-m7", "cortex-m0plus"} <= set(CALIBRATED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", CALIBRATED)
 def test_every_kernel_of_the_cases_has_costs(target: str) -> None:
     hardware = load_target(target)

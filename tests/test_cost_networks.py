@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from cases import RELU, Maker
 from dnnc.artefact import INTEGER_GRAPH, Artefact
@@ -17,7 +16,7 @@ from dnnc.build import foresee, foresee_model, layout
 from dnnc.cost.loader import load_target
 from dnnc.driver import compile_with_report
 from dnnc.frontend import read
-from dnnc.ir.graph import Graph, Node, freeze
+from dnnc.ir.graph import Graph, freeze
 from dnnc.ir.serial import dump_graph
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
@@ -133,13 +132,13 @@ def test_a_sketch_keeps_zeros_and_finds_dead_channels() -> None:
     weight = np.array(first.params["weight"])
     weight[1] = 0
     weight[2].flat[0] = 0
-    nodes = [node if node is not first else _with(node, weight) for node in real.nodes]
+    bias = np.array(first.params["bias"])
+    bias[1] = -1.0
+    made = replace(first, params=freeze({**first.params, "weight": weight, "bias": bias}))
+    nodes = [node if node is not first else made for node in real.nodes]
     drawn = sketch(real.with_nodes(nodes), 8, 8)
     assert not drawn.by_name[first.name].params["weight"][1].any()
     assert drawn.by_name[first.name].params["weight"][2].flat[0] == 0
     left = simplify(drawn, Simplify()).by_name[first.name].params["weight"]
     assert len(left) == len(weight) - 1
 
-
-def _with(node: Node, weight: NDArray[np.float32]) -> Node:
-    return replace(node, params=freeze({**node.params, "weight": weight}))

@@ -159,6 +159,9 @@ WINDOWS = (
     _depthwise((4, 30, 4), (3, 7), padding=(1, 3, 1, 3), clamp=SHORT),
 )  # fmt: skip
 MIXED = (4, 8, 2, 8)
+#: Layers of few weights that are not zero, and the share of these.
+TINY = ((Conv((12, 12, 1), 5, (5, 5)), 0.15), (CONVS[1], 0.06), (CONVS[8], 0.1), (POINTWISES[2], 0.05), (CONVS[6], 0.1),
+        (DEPTHWISES[0], 0.3), (CONVS[9], 0.3), (Conv((4, 5, 6), 20), 0.02))  # fmt: skip
 
 
 def sets(target: Target) -> Iterator[Set]:
@@ -194,6 +197,10 @@ def sets(target: Target) -> Iterator[Set]:
             layers = [c.build(8, a, b, d) for c in (CONVS[1], CONVS[3], CONVS[9], WINDOWS[0]) for a, b, d in some]
             layers += [dense(8, a, b, d) for dense in (DENSES[2], DENSES[3], DENSES[5]) for a, b, d in some]
             yield _written(f"format_{kind}_16", layers, kind)
+        types = ((16, 16), (8, 16), (16, 8))
+        layers = [c.build(8, a, b, d) for c, d in TINY[1:6:2] for a, b in types]
+        layers += [d(8, a, b, 0.05) for d in (DENSES[1], DENSES[2]) for a, b in types]
+        yield _written("format_straight_16", layers, "straight")
         for bits_in, bits_out in ((16, 16), (8, 16), (16, 8)):
             convs = (*CONVS[:14:2], *PRODUCTS[::3], CONVS[18], *POINTWISES[::3])
             layers = [c.build(8, bits_in, bits_out) for c in (*convs, *DEPTHWISES[:12:2], *WINDOWS[:8:3])]
@@ -304,6 +311,9 @@ def _formats() -> Iterator[Set]:
         layers = [c.build(8, density=d) for c in convs for d in (0.1, 0.4)]
         layers += [d(8, density=share) for d in denses for share in (0.05, 0.3)]
         yield _written(f"format_{kind}", layers, kind)
+    layers = [c.build(bits, density=d) for c, d in TINY for bits in (2, 8)]
+    layers += [dense(8, density=d) for dense in (DENSES[1], DENSES[2], DENSES[5], DENSES[9]) for d in (0.03, 0.2)]
+    yield _written("format_straight", layers, "straight")
     ternary = (Conv((9, 8, 8), 12, padding=SAME), Conv((6, 6, 32), 24, padding=SAME), Conv((8, 8, 16), 24, (1, 1)),
                Conv((4, 4, 64), 20, padding=SAME), Conv((5, 5, 200), 30, (1, 1)), Conv((6, 6, 4), 9))  # fmt: skip
     layers = [c.build(2, ternary=True) for c in ternary]

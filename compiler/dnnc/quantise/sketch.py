@@ -65,8 +65,10 @@ def _node(node: Node, weight_bits: Mapping[str, Sequence[int]] | int, types: Map
         x, y = ins[0].quant, out.quant
         assert x is not None and y is not None
         params["weight_scale"] = np.full(len(params["weight"]), _RATIO * y.scale / x.scale)
-        # In the middle of the values, so that no channel is constant but for weights that are all 0.
-        params["bias"] = np.full(len(params["weight"]), _REACH / 2)
+        # In the middle of the values, so that no channel is constant but for weights that are all 0; of these, too,
+        # unless its own makes them 0.
+        dead = ~params["weight"].reshape(len(params["weight"]), -1).any(axis=1)
+        params["bias"] = np.where(dead & (np.asarray(node.params["bias"]) <= 0), 0.0, _REACH / 2)
     return replace(node, params=freeze(node.op.quantise(params, ins, out)), type=out)
 
 

@@ -40,6 +40,8 @@ def _call(call: Call, node: Node) -> KernelCall:
         numbers["offset"] = call.operands[0].offset * ELEMENT_BYTES[kernel.elements[0]]
     elif kernel.kernel.struct == "dnnc_sparse_t":
         numbers |= _records(numbers, kernel.kernel.op, node)
+    elif kernel.kernel.struct == "dnnc_straight_t":
+        numbers |= _terms(dict(kernel.values), node)
     return KernelCall(kernel.name, numbers, kernel.inner.name if kernel.inner else None)
 
 
@@ -60,6 +62,23 @@ def _records(numbers: Mapping[str, Any], op: str, node: Node) -> dict[str, Any]:
         "tap_records": tuple(int(n) for n in records),
         "tap_outputs": tuple(int(n) for n in active),
         "passed": int(taps.size - records.sum()) if op == "bitmap" else 0,
+    }
+
+
+def _terms(made: Mapping[str, Any], node: Node) -> dict[str, Any]:
+    """Of a layer that is code: its pixels, the copy of its input, its weights and those of them that multiply."""
+    weight = np.abs(node.params["weight"].astype(np.int64))
+    magnitudes = [np.unique(row) for row in weight.reshape(len(weight), -1)]
+    image = made["image"]
+    return {
+        "rows": made["rows"],
+        "columns": made["columns"],
+        "outputs": made["outputs"],
+        "border": image.size if image else 0,
+        "copied": image.rows * image.count if image else 0,
+        "copied_rows": image.rows if image else 0,
+        "weights": int(np.count_nonzero(weight)),
+        "products": sum(int(np.count_nonzero(row > 1)) for row in magnitudes),
     }
 
 
@@ -98,6 +117,7 @@ def program_cost(graph: Graph, program: Program, target: Target, arena_bytes: in
             )
         )
     code = sum(costs.code_bytes.get(name, 0) for name in code_files(program))
+    code += sum(step.code_bytes for step in program.steps)
     base, each = costs.program_bytes
     return NetworkCost(
         tuple(layers),

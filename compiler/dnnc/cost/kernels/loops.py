@@ -16,7 +16,8 @@ Loops = Callable[[Counter, Symbol, Mapping[str, Any]], None]
 _PORTABLE: Mapping[str, Loops] = MappingProxyType(
     {
         "conv": portable.conv, "depthwise": portable.depthwise, "dense": portable.dense, "sparse": portable.sparse,
-        "bitmap": portable.sparse, "add": simple.binary, "mul": simple.binary, "pointwise": simple.pointwise,
+        "bitmap": portable.sparse, "straight": portable.straight,
+        "add": simple.binary, "mul": simple.binary, "pointwise": simple.pointwise,
         "prelu": simple.prelu, "maxpool": simple.pool, "avgpool": simple.pool, "mean": simple.mean,
         "softmax": simple.softmax, "copy": simple.copy, "fill": simple.fill, "resize": simple.resize,
     }

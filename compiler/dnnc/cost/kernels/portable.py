@@ -89,6 +89,7 @@ def _products(c: Counter, s: Symbol, f: Numbers, steps: int, k: int) -> None:
     c.add("tile_step", tiles * f["blocks"] * block_k(s.bits) // max(block_k(s.bits), 4))
     c.add("part", steps * (outputs % 4 > 0))
     c.add("output", steps * outputs)
+    c.part = s.frame
     c.add("scattered", steps * outputs * f["scattered"])
 
 
@@ -165,3 +166,18 @@ def sparse(c: Counter, s: Symbol, f: Numbers) -> None:
             c.add("line", float((records * lines).sum()))
             c.add("line_odd", float((records * odd).sum()))
             c.add("pair", float((records * pairs).sum()))
+
+
+def straight(c: Counter, s: Symbol, f: Numbers) -> None:
+    """straight.c.j2: weights are code, which is made for the layer; so costs are of what it consists of."""
+    pixels = f["rows"] * f["columns"]
+    c.part = f"straight_{'_'.join(s.elements)}"
+    c.add("call", 1)
+    c.add("border", f["border"])
+    c.add("copied_row", f["copied_rows"])
+    c.add("copied", f["copied"])
+    c.add("row", f["rows"])
+    c.add("pixel", pixels)
+    c.add("output", pixels * f["outputs"])
+    c.add("weight", pixels * f["weights"])
+    c.add("product", pixels * f["products"])
