@@ -33,7 +33,7 @@ def test_the_cores_that_programs_are_measured_on_are_calibrated() -> None:
 @pytest.mark.parametrize("target", CALIBRATED)
 def test_every_kernel_of_the_cases_has_costs(target: str) -> None:
     hardware = load_target(target)
-    costs = load_costs(hardware.folder)
+    costs = load_costs(*hardware.folders)
     missing = set()
     for case in all_cases():
         try:

@@ -28,7 +28,7 @@ from dnnc.quantise.sketch import sketch
 from dnnc.run import make_runner
 from dnnc.run.base import Execution
 from dnnc.verify import random_codes
-from models import tiny_cnn
+from models import tiny_cnn, tiny_mlp
 
 SAME = (1, 1, 1, 1)
 #: Goals: of a network, of a layer.
@@ -127,18 +127,14 @@ def test_a_sketch_costs_what_the_compiled_network_costs() -> None:
 
 
 def test_a_sketch_keeps_zeros_and_finds_dead_channels() -> None:
-    real = read(tiny_cnn())
+    real = read(tiny_mlp())
     first = next(node for node in real.nodes if "weight" in node.params)
-    weight = np.array(first.params["weight"])
-    weight[1] = 0
+    weight, bias = np.array(first.params["weight"]), np.array(first.params["bias"])
+    weight[1], bias[1] = 0, -1.0
     weight[2].flat[0] = 0
-    bias = np.array(first.params["bias"])
-    bias[1] = -1.0
     made = replace(first, params=freeze({**first.params, "weight": weight, "bias": bias}))
-    nodes = [node if node is not first else made for node in real.nodes]
-    drawn = sketch(real.with_nodes(nodes), 8, 8)
+    drawn = sketch(real.with_nodes([node if node is not first else made for node in real.nodes]), 8, 8)
     assert not drawn.by_name[first.name].params["weight"][1].any()
     assert drawn.by_name[first.name].params["weight"][2].flat[0] == 0
     left = simplify(drawn, Simplify()).by_name[first.name].params["weight"]
     assert len(left) == len(weight) - 1
-

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from dnnc.cost.families import model_of, peak_macs_per_cycle
 from dnnc.cost.layer import LayerWork, layers_of
 from dnnc.cost.loader import load_hardware, load_target
 from dnnc.cost.target import Target
-from dnnc.errors import ArtefactError, OptionError, TargetError
+from dnnc.errors import ArtefactError, OptionError, TargetError, UnsupportedError
 from dnnc.ir.graph import Graph
 from dnnc.ir.types import Shape
 from dnnc.naming import network_name
 from dnnc.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from dnnc.quantise.allocation import Allocation
     from dnnc.quantise.data import Source
 
 #: Where the user names no target.
@@ -62,11 +64,16 @@ def estimate(
     progress("reading the model", 0, 0)
     graph = frontend.read(model, input_shapes)
     if assumed is not None:
-        works = layers_of(graph, assumed.weights, _widths(graph, assumed.activations))
+        weights, activations = assumed.weights, _widths(graph, assumed.activations)
+        works = layers_of(graph, weights, activations)
         said = f"{bits or 'int8'}, assumed"
+        program = partial(_of_model, graph, weights, activations)
     else:
-        works, said = _allocated(graph, str(bits), data, seed, progress)
-    return _compared(network_name(graph.name), said, works, hardware, ())
+        graph, found, said = _allocated(graph, str(bits), data, seed, progress)
+        widths = {name: tuple(int(b) for b in each) for name, each in found.weight_bits.items()}
+        works = layers_of(graph, widths, found.activation_bits)
+        program = partial(_of_model, graph, widths, found.activation_bits)
+    return _compared(network_name(graph.name), said, works, hardware, program, ())
 
 
 def measured(folder: Path, targets: Sequence[str | Path] = ()) -> Comparison:
@@ -78,9 +85,12 @@ def measured(folder: Path, targets: Sequence[str | Path] = ()) -> Comparison:
     report = json.loads(artefact.files[_REPORT])
     others = [load_hardware(name) for name in targets if str(name) != artefact.target]
     own = TargetCost(_own_target(artefact.target), _measured(report, folder, artefact.target))
-    works = layers_of(artefact.integer_graph)
-    rest = _compared(artefact.name, report["bits"], works, others, (own,)) if others else None
-    return rest or Comparison(artefact.name, report["bits"], (own,))
+    graph = artefact.integer_graph
+    foreseen = _cost(own.hardware, (), partial(_of_program, graph))
+    known = (own, *((foreseen,) if isinstance(foreseen, TargetCost) else ()))
+    notes = (foreseen,) if isinstance(foreseen, str) else ()
+    rest = _compared(artefact.name, report["bits"], layers_of(graph), others, partial(_of_program, graph), known)
+    return replace(rest, notes=(*notes, *rest.notes))
 
 
 def _compared(
@@ -88,9 +98,10 @@ def _compared(
     bits: str,
     works: Sequence[LayerWork],
     hardware: Sequence[Target | Accelerator],
+    program: Callable[[Target], NetworkCost],
     known: tuple[TargetCost, ...],
 ) -> Comparison:
-    costs = [_cost(one, works) for one in hardware]
+    costs = [_cost(one, works, program) for one in hardware]
     found = (*known, *(cost for cost in costs if isinstance(cost, TargetCost)))
     notes = tuple(cost for cost in costs if isinstance(cost, str))
     if not found:
@@ -98,12 +109,30 @@ def _compared(
     return Comparison(network, bits, found, notes)
 
 
-def _cost(hardware: Target | Accelerator, works: Sequence[LayerWork]) -> TargetCost | str:
-    """What it costs there, or why no one can say."""
+def _cost(
+    hardware: Target | Accelerator, works: Sequence[LayerWork], program: Callable[[Target], NetworkCost]
+) -> TargetCost | str:
+    """What it costs there, or why no one can say. program: the cost of what dnnc would compile for a Target."""
     try:
+        if isinstance(hardware, Target):
+            return TargetCost(hardware, program(hardware))
         return TargetCost(hardware, model_of(hardware).network(works), peak_macs_per_cycle(hardware))
-    except TargetError as error:
+    except (TargetError, UnsupportedError) as error:
         return f"'{hardware.name}': {error}"
+
+
+def _of_model(
+    graph: Graph, weights: Mapping[str, Sequence[int]] | int, activations: Mapping[str, int] | int, target: Target
+) -> NetworkCost:
+    from dnnc.build import foresee_model  # which is slow to import: only where a program is foreseen
+
+    return foresee_model(graph, weights, activations, target)
+
+
+def _of_program(graph: Graph, target: Target) -> NetworkCost:
+    from dnnc.build import foresee
+
+    return foresee(graph, target)
 
 
 def _assumed(bits: str) -> Assumed | None:
@@ -135,8 +164,8 @@ def _widths(graph: Graph, bits: int) -> dict[str, int]:
 
 def _allocated(
     graph: Graph, bits: str, data: Source | Iterable[Any] | None, seed: int, progress: Progress
-) -> tuple[tuple[LayerWork, ...], str]:
-    """The layers at the widths that a policy chooses from samples."""
+) -> tuple[Graph, Allocation, str]:
+    """The graph and the widths that a policy chooses for it from samples, and the policy in words."""
     from dnnc.compress import parse_policy
     from dnnc.compress.grid import TrainedPolicy
     from dnnc.quantise.calibrate import calibrate
@@ -149,8 +178,7 @@ def _allocated(
     samples = gather(graph, data, seed=seed, progress=progress)
     calibration = calibrate(graph, samples.calibration, target, seed, progress)
     found = policy.allocate(calibration, target, samples.measured_on, seed, progress)
-    widths = {name: tuple(int(b) for b in each) for name, each in found.weight_bits.items()}
-    return layers_of(calibration.graph, widths, found.activation_bits), str(policy)
+    return calibration.graph, found, str(policy)
 
 
 def _own_target(name: str) -> Target:

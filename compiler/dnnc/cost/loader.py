@@ -79,7 +79,7 @@ def _made(path: Path) -> Target | Accelerator:
     tree = _tree(path, ())
     family = tree.get("family", MICROCONTROLLER)
     if family == MICROCONTROLLER or family in PROGRAMMED:
-        target = read(Target, tree, where, folder=folder)
+        target = read(Target, tree, where, folder=folder, inherited=_inherited(path))
         _check_target(target, where)
         return target
     if family not in FAMILIES:
@@ -92,22 +92,38 @@ def _made(path: Path) -> Target | Accelerator:
 
 def _tree(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     """A file's tables over those of the target that it inherits."""
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TargetError(f"target file '{path}' cannot be read: {error}") from error
-    parent = tree.pop("inherits", None)
+    tree = _parsed(path)
+    parent = _parent(path, tree.pop("inherits", None))
     if parent is None:
         return tree
-    if not isinstance(parent, str):
-        raise TargetError(f"{path}: 'inherits' must be the name of a target or a path, but is {parent!r}")
     chain = (*heirs, path.resolve())
-    beside = path.parent / parent
-    found = _path(beside if "/" in parent and beside.exists() else parent)
-    if found.resolve() in chain:
-        raise TargetError(f"{path}: it inherits '{parent}', which inherits it")
-    inherited = {key: value for key, value in _tree(found, chain).items() if key not in _OWN}
+    if parent.resolve() in chain:
+        raise TargetError(f"{path}: it inherits '{parent.parent.name}', which inherits it")
+    inherited = {key: value for key, value in _tree(parent, chain).items() if key not in _OWN}
     return _merged(inherited, tree)
+
+
+def _inherited(path: Path) -> tuple[Path, ...]:
+    """The folders of the targets that a file inherits, one after another; `_tree` has found that they end."""
+    parent = _parent(path, _parsed(path).get("inherits"))
+    return () if parent is None else (parent.resolve().parent, *_inherited(parent))
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TargetError(f"target file '{path}' cannot be read: {error}") from error
+
+
+def _parent(path: Path, name: Any) -> Path | None:
+    """The file of the target that is named."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TargetError(f"{path}: 'inherits' must be the name of a target or a path, but is {name!r}")
+    beside = path.parent / name
+    return _path(beside if "/" in name and beside.exists() else name)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,6 +94,7 @@ class Target:
 
     requantise: "multiply" where a 32x32 -> high 32 multiply exists; "shift" where it does not, so that every scale
     must be a power of two. cycles, energy: None where nothing is known of them. family: which cost model it has.
+    inherited: the folders of the targets that it inherits, the nearest first.
     """
 
     name: str
@@ -111,3 +112,9 @@ class Target:
     cycles: Cycles | None = None
     energy: Active | None = None
     family: str = MICROCONTROLLER
+    inherited: tuple[Path, ...] = ()
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where files that come with it may lie."""
+        return (self.folder, *self.inherited)

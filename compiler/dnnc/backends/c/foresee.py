@@ -98,7 +98,8 @@ def program_cost(graph: Graph, program: Program, target: Target, arena_bytes: in
 
     Raises TargetError where the target's kernels have not been measured.
     """
-    costs = load_costs(target.folder)
+    costs = load_costs(*target.folders)
+    active = target.energy.pj_per_cycle if target.energy else None
     calls = program_calls(graph, program)
     works = {node.name: node.op.work(graph.input_types(node), node.params, node.type).macs for node in graph.nodes}
     layers = []
@@ -110,6 +111,7 @@ def program_cost(graph: Graph, program: Program, target: Target, arena_bytes: in
                 op=node.op.kind,
                 cycles=round(taken.cycles),
                 instructions=round(taken.instructions),
+                energy_pj={} if active is None else {"board": taken.cycles * active},
                 flash_bytes=step.weight_bytes + step.table_bytes,
                 ram_bytes=min(_held(graph, node) + step.scratch_bytes, arena_bytes),
                 bound="compute" if step.calls else "none",
@@ -125,6 +127,7 @@ def program_cost(graph: Graph, program: Program, target: Target, arena_bytes: in
         note=f"foreseen from kernels measured with {costs.compiler}; cycles: {costs.cycle_model}",
         other_cycles=round(costs.outside.cycles),
         other_instructions=round(costs.outside.instructions),
+        other_energy_pj={} if active is None else {"board": costs.outside.cycles * active},
         other_flash_bytes=code + base + each * sum(len(step.calls) for step in program.steps),
         other_ram_bytes=arena_bytes - max((layer.ram_bytes for layer in layers), default=0),
     )

@@ -100,15 +100,17 @@ class KernelCosts:
         return _lines(tree).encode()
 
 
-def load_costs(folder: Path) -> KernelCosts:
-    """Of the target in a folder. Raises TargetError where there is no file, or it is not as it must be."""
-    path = folder / FILE_NAME
-    if not path.is_file():
-        raise TargetError(
-            f"what kernels cost on the target in '{folder}' is not known: '{FILE_NAME}' is not there; "
-            f"`tools/calibrate_cost` measures it"
-        )
-    return _read(path, path.stat().st_mtime_ns)
+def load_costs(*folders: Path) -> KernelCosts:
+    """Of a target: from its folder, or that of the nearest one that it inherits (`Target.folders`). Raises TargetError
+    where there is no file, or it is not as it must be."""
+    for folder in folders:
+        path = folder / FILE_NAME
+        if path.is_file():
+            return _read(path, path.stat().st_mtime_ns)
+    raise TargetError(
+        f"what kernels cost on the target in '{folders[0]}' is not known: '{FILE_NAME}' is not there; "
+        f"`tools/calibrate_cost` measures it"
+    )
 
 
 @lru_cache(maxsize=32)
