@@ -11,13 +11,16 @@ import numpy as np
 from dnnc.artefact import INTEGER_GRAPH, Artefact, Vectors
 from dnnc.backends.c import emit, lower, simplification
 from dnnc.backends.c.banded import rows_are_words, takes_packed
+from dnnc.backends.c.costs import ProgramCosts
 from dnnc.backends.c.foresee import program_cost
 from dnnc.backends.c.optimise import Cost
 from dnnc.backends.c.program import Program
 from dnnc.compress.method import Usage
 from dnnc.cost.estimate import NetworkCost
 from dnnc.cost.families import has_model, model_of
+from dnnc.cost.kernels.table import load_costs
 from dnnc.cost.target import Target
+from dnnc.errors import TargetError
 from dnnc.ir.graph import Graph
 from dnnc.ir.serial import dump_graph
 from dnnc.passes.pack import pack_activations
@@ -65,12 +68,26 @@ class Programs:
 
     @cached_property
     def source(self) -> Source | None:
-        """The target's cost model, where it has one."""
-        return LayerModel(self.calibration.graph, model_of(self.target)) if has_model(self.target) else None
+        """What the target's kernels are known to take; else its cost model, where it has one."""
+        graph, target = self.calibration.graph, self.target
+        try:
+            costs = load_costs(*target.folders)
+        except TargetError:
+            return LayerModel(graph, model_of(target)) if has_model(target) else None
+        return ProgramCosts(graph, target, costs, lambda integer: foresee(finish(integer, target), target))
 
     def arena(self, allocation: Allocation) -> int:
         integer = finish(quantise(self.calibration.graph, self.calibration, allocation, self.target), self.target)
         return layout(integer, lower(integer, self.target)).arena_bytes
+
+
+def knows_code(target: Target) -> bool:
+    """Whether the kernels of a target were measured, code and all."""
+    try:
+        load_costs(*target.folders)
+    except TargetError:
+        return False
+    return True
 
 
 def make_vectors(graph: Graph, samples: Dataset, seed: int) -> Vectors:
@@ -91,13 +108,16 @@ def execute(graph: Graph, program: Program, target: Target, vectors: Vectors, co
 def cost(
     graph: Graph, program: Program, target: Target, vectors: Vectors, compiler: str, budget_bytes: int | None
 ) -> Cost:
-    """Of a program on the emulated target. budget_bytes: of weights and tables. Raises ToolchainError."""
+    """Of a program on the emulated target. budget_bytes: of weights and tables, and of code where bit policies know
+    what kernels take (see `Programs.source`). Raises ToolchainError.
+    """
     execution = execute(graph, program, target, vectors, compiler)
     flash, ram, profile = execution.flash, execution.ram, execution.profile
     assert flash is not None and ram is not None and profile is not None
     fits = flash.total <= target.flash_bytes and ram.total <= target.ram_bytes
     if budget_bytes is not None:
-        fits = fits and flash.weights + flash.tables <= budget_bytes
+        constants = flash.weights + flash.tables
+        fits = fits and (flash.total if knows_code(target) else constants) <= budget_bytes
     return Cost(flash.total, profile.total.cycles or profile.total.instructions, fits)
 
 

@@ -141,6 +141,8 @@ def choices(
     """
     graph, members = calibration.graph, calibration.ties.members()
     offered = offered_widths(calibration, activation_widths)
+    # What a whole program takes is known better than by the rules for constants alone.
+    packed = packed and (source is None or not source.knows_code)
     layers = _layers(calibration, menu, offered, source is not None)
     if source is not None:
         for values, rows, places in _rounds(layers, offered, members):

@@ -38,7 +38,9 @@ class Policy(ABC):
 
     @property
     def flash_budget_bytes(self) -> int | None:
-        """The most bytes of weights and tables that the allocation keeps to; None where it has no such budget."""
+        """The most bytes of weights and tables (and of code, where it is known what kernels take) that the allocation
+        keeps to; None where it has no such budget.
+        """
         return None
 
     @abstractmethod
