@@ -84,7 +84,7 @@ def bit_serial_points() -> list[Point]:
         array = BitSerial(*map(int, size.split("x")), depth=1, serial="weights", elements_per_cycle=1)
         for bits, theirs in widths.items():
             layers = [product_layer(*layer, bits=int(bits)) for layer in ANCHORS["scale_sim"]["layers"]]
-            ours = sum(bit_serial_cycles(work, array, work.channel_bits, 8) for work in layers)
+            ours = sum(bit_serial_cycles(work, array) for work in layers)
             found.append(Point(f"{size}, {bits} bits", theirs, ours))
     return found
 

@@ -90,6 +90,14 @@ def test_fewer_bits_are_faster_where_bits_are_serial_and_smaller_elsewhere() -> 
 
 
 @quick
+def test_narrow_operands_are_stored_as_the_hardware_has_them() -> None:
+    wide, narrow = (one.cost for one in estimate(tiny_cnn(), targets=["eyeriss-like", "gap8"]).targets)
+    assert wide.ram_bytes == 2 * narrow.ram_bytes
+    linear = [(a, b) for a, b in zip(wide.layers, narrow.layers, strict=True) if a.macs]
+    assert linear and all(a.traffic_bytes["sram"] == 2 * b.traffic_bytes["sram"] for a, b in linear)
+
+
+@quick
 def test_inputs_and_outputs_keep_eight_bits() -> None:
     network = estimate(tiny_cnn(), targets=["bismo"], bits="uniform{weights=8,activations=4}").targets[0].cost
     wide = estimate(tiny_cnn(), targets=["bismo"]).targets[0].cost

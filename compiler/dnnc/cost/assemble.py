@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 
 from dnnc.cost import energy
@@ -24,17 +25,29 @@ def next_width(bits: int, offered: tuple[int, ...]) -> int:
     return found
 
 
-def stored_weight_bits(work: LayerWork, hardware: Accelerator) -> int:
-    """Bits of all weights as this hardware stores them."""
-    channels = sum(count for _, count in work.channel_bits)
-    wide = sum(next_width(bits, hardware.weight_bits) * count for bits, count in work.channel_bits)
-    return wide * work.weights // max(channels, 1)
+def widened(work: LayerWork, hardware: Accelerator) -> LayerWork:
+    """The layer as this hardware stores and computes it: every operand at the next width that it has.
+
+    live_bits follow the output's width, which is exact where all activations have one. Raises TargetError.
+    """
+    channels: dict[int, int] = {}
+    for bits, count in work.channel_bits:
+        wide = next_width(bits, hardware.weight_bits)
+        channels[wide] = channels.get(wide, 0) + count
+    output_bits = next_width(work.output_bits, hardware.activation_bits)
+    return replace(
+        work,
+        channel_bits=tuple(sorted(channels.items(), reverse=True)),
+        input_bits=tuple(next_width(bits, hardware.activation_bits) for bits in work.input_bits),
+        output_bits=output_bits,
+        live_bits=work.live_bits * output_bits // work.output_bits,
+    )
 
 
-def constant_bytes(work: LayerWork, hardware: Accelerator) -> int:
+def constant_bytes(work: LayerWork) -> int:
     """Weights, biases, multipliers, tables."""
     if work.linear:
-        return ceil(stored_weight_bits(work, hardware) / 8) + CHANNEL_BYTES * work.output[2]
+        return ceil(work.total_weight_bits / 8) + CHANNEL_BYTES * work.output[2]
     return {
         "table": TABLE_BYTES,
         "softmax": 2 * TABLE_BYTES,
@@ -73,7 +86,7 @@ def assemble(
     not as `constant_bytes` says.
     """
     memory, given = hardware.memory, hardware.energy
-    stored = constant_bytes(work, hardware) if constants is None else constants
+    stored = constant_bytes(work) if constants is None else constants
     if work.kind == "constant":
         return LayerCost(work.name, work.op, 0, flash_bytes=stored, bound="none")
     outside = external_bits(work, hardware, stored)

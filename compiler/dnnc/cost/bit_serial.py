@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from dnnc.cost import energy
 from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.assemble import assemble, elementwise, next_width
+from dnnc.cost.assemble import assemble, elementwise, widened
 from dnnc.cost.estimate import LayerCost, NetworkCost, summed
 from dnnc.cost.layer import LayerWork
 from dnnc.cost.systolic import tiles
@@ -35,12 +35,12 @@ class BitSerial:
     elements_per_cycle: int
 
 
-def product_cycles(work: LayerWork, array: BitSerial, weight_bits: Sequence[tuple[int, int]], input_bits: int) -> int:
-    """Of a linear layer; weight_bits: (bits, output channels), input_bits: as the array computes with them."""
-    gemm = work.gemm
+def product_cycles(work: LayerWork, array: BitSerial) -> int:
+    """Of a linear layer, at the widths that it says."""
+    gemm, input_bits = work.gemm, work.activation_bits
     passes = tiles(gemm.rows, array.rows) * tiles(gemm.depth, array.depth)
     total = 0
-    for bits, channels in weight_bits:
+    for bits, channels in work.channel_bits:
         planes = {"weights": bits, "activations": input_bits, "both": bits * input_bits}[array.serial]
         # A group's channels lie in columns of their own, so a depthwise layer fills one column at a time.
         groups = min(work.groups, channels)
@@ -65,16 +65,12 @@ class BitSerialModel:
 
     def layer(self, work: LayerWork) -> LayerCost:
         array, hardware = self.array, self.hardware
+        work = widened(work, hardware)
         if not work.linear:
             return elementwise(work, hardware, array.elements_per_cycle)
-        widths: dict[int, int] = {}
-        for bits, channels in work.channel_bits:
-            wide = next_width(bits, hardware.weight_bits)
-            widths[wide] = widths.get(wide, 0) + channels
-        input_bits = next_width(work.activation_bits, hardware.activation_bits)
-        cycles = product_cycles(work, array, tuple(widths.items()), input_bits)
-        channels = sum(widths.values())
-        mean_bits = sum(bits * count for bits, count in widths.items()) / channels
+        input_bits = work.activation_bits
+        cycles = product_cycles(work, array)
+        mean_bits = work.total_weight_bits / max(work.weights, 1)
         return assemble(
             work,
             hardware,

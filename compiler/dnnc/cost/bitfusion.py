@@ -18,7 +18,7 @@ from fractions import Fraction
 from math import ceil
 
 from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.assemble import assemble, elementwise, mac_pj, stored_weight_bits
+from dnnc.cost.assemble import assemble, elementwise, mac_pj, widened
 from dnnc.cost.estimate import LayerCost, NetworkCost, summed
 from dnnc.cost.layer import LayerWork
 from dnnc.cost.systolic import tiles
@@ -73,7 +73,7 @@ class BitFusionModel:
         return found
 
     def layer(self, work: LayerWork) -> LayerCost:
-        array = self.array
+        array, work = self.array, widened(work, self.hardware)
         if not work.linear:
             return elementwise(work, self.hardware, array.elements_per_cycle)
         parallel = products_per_cycle(array, work.weight_bits, work.activation_bits)
@@ -92,4 +92,4 @@ class BitFusionModel:
         gemm = work.gemm
         reads = tiles(gemm.columns, self.array.columns)
         inputs = work.groups * gemm.rows * gemm.depth * work.activation_bits * reads
-        return inputs + stored_weight_bits(work, self.hardware) + work.total_output_bits
+        return inputs + work.total_weight_bits + work.total_output_bits

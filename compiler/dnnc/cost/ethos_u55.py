@@ -22,7 +22,7 @@ from itertools import product
 from math import ceil, prod
 
 from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.assemble import assemble, mac_pj
+from dnnc.cost.assemble import assemble, mac_pj, widened
 from dnnc.cost.energy import add_pj
 from dnnc.cost.estimate import LayerCost, NetworkCost, summed
 from dnnc.cost.ethos_u55_blocks import CORES, SUBKERNEL, Blocks, Core, blocks_of, up
@@ -58,7 +58,7 @@ class EthosU55Model:
 
     def layer(self, work: LayerWork) -> LayerCost:
         array: EthosU55 = self.hardware.array
-        core = CORES[array.macs]
+        core, work = CORES[array.macs], widened(work, self.hardware)
         if not work.linear and work.kind not in ("max-pool", "average-pool"):
             bits = work.total_input_bits + work.total_output_bits
             energy = {"vector": work.output_elements * add_pj(32)}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.assemble import assemble, elementwise, mac_pj, next_width, stored_weight_bits
+from dnnc.cost.assemble import assemble, elementwise, mac_pj, next_width, widened
 from dnnc.cost.estimate import LayerCost, NetworkCost, summed
 from dnnc.cost.layer import LayerWork
 
@@ -43,13 +43,13 @@ class RooflineModel:
 
     def layer(self, work: LayerWork) -> LayerCost:
         array, hardware = self.array, self.hardware
+        work = widened(work, hardware)
         if not work.linear:
             return elementwise(work, hardware, array.elements_per_cycle)
         bits = next_width(work.weight_bits, tuple(array.macs_per_cycle))
         share = array.depthwise_utilisation if work.kind == "depthwise" else array.utilisation
-        traffic = work.total_input_bits + stored_weight_bits(work, hardware) + work.total_output_bits
-        weight_bits = next_width(work.weight_bits, hardware.weight_bits)
-        energy = work.macs * mac_pj(hardware, weight_bits, work.activation_bits)
+        traffic = work.total_input_bits + work.total_weight_bits + work.total_output_bits
+        energy = work.macs * mac_pj(hardware, work.weight_bits, work.activation_bits)
         return assemble(work, hardware, work.macs / (array.macs_per_cycle[bits] * share), traffic, {"mac": energy})
 
     def network(self, works: Sequence[LayerWork]) -> NetworkCost:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.assemble import assemble, elementwise, mac_pj, next_width, stored_weight_bits
+from dnnc.cost.assemble import assemble, elementwise, mac_pj, widened
 from dnnc.cost.energy import ACCUMULATOR_BITS
 from dnnc.cost.estimate import LayerCost, NetworkCost, summed
 from dnnc.cost.layer import Gemm, LayerWork
@@ -65,29 +65,21 @@ class SystolicModel:
         return found
 
     def layer(self, work: LayerWork) -> LayerCost:
-        array = self.array
+        array, work = self.array, widened(work, self.hardware)
         if not work.linear:
             return elementwise(work, self.hardware, array.elements_per_cycle)
         cycles = work.groups * product_cycles(work.gemm, array.rows, array.columns, array.dataflow)
-        energy = work.macs * mac_pj(self.hardware, *self._widths(work))
+        energy = work.macs * mac_pj(self.hardware, work.weight_bits, work.activation_bits)
         return assemble(work, self.hardware, cycles, self._sram_bits(work), {"mac": energy})
 
     def network(self, works: Sequence[LayerWork]) -> NetworkCost:
         return summed(self.layer, works, self.clock_hz, self.hardware.quality)
 
-    def _widths(self, work: LayerWork) -> tuple[int, int]:
-        hardware = self.hardware
-        return (
-            next_width(work.weight_bits, hardware.weight_bits),
-            next_width(work.activation_bits, hardware.activation_bits),
-        )
-
     def _sram_bits(self, work: LayerWork) -> int:
         """Operands that enter the array: what is stationary once, what streams once for each part of it."""
         gemm, array = work.gemm, self.array
-        activation_bits = self._widths(work)[1]
-        weights = stored_weight_bits(work, self.hardware)
-        inputs = work.groups * gemm.rows * gemm.depth * activation_bits
+        weights = work.total_weight_bits
+        inputs = work.groups * gemm.rows * gemm.depth * work.activation_bits
         sums = work.groups * gemm.rows * gemm.columns * ACCUMULATOR_BITS
         deep = tiles(gemm.depth, array.rows)
         if array.dataflow == "weight-stationary":
