@@ -1,6 +1,8 @@
 """The cost models against what simulators, compilers, RTL and silicon say of the same: the README's validation table.
 
-    tools/bench/run cost [--layers]
+    tools/bench/run cost [--layers] [--networks resnet8,kws] [--targets cortex-m7]
+
+--networks: what is foreseen of these on microcontrollers, beside what the emulated core counts (minutes a network).
 
 The anchors are tests/goldens/accelerators.json, the claims tests/test_cost_anchors.py.
 """
@@ -18,6 +20,8 @@ from dnnc.report.markdown import table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
+import cost_mcu
+
 import cost_anchors as anchors
 
 HEADINGS = ("model", "against", "points", "equal", "median error", "worst", "goal")
@@ -26,7 +30,14 @@ HEADINGS = ("model", "against", "points", "equal", "median error", "worst", "goa
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", action="store_true", help="every point, too")
-    layers = parser.parse_args().layers
+    parser.add_argument("--networks", default="", metavar="NAME,...", help=", ".join(cost_mcu.NAMES))
+    parser.add_argument("--targets", default="cortex-m7", metavar="NAME,...")
+    options = parser.parse_args()
+    layers = options.layers
+    if options.networks:
+        for target in options.targets.split(","):
+            cost_mcu.show(options.networks.split(","), target, cost_mcu.BITS)
+        return 0
     ethos = anchors.ethos_points()
     small = [point for point in ethos if not point.name.endswith("256")]
     groups: list[tuple[str, str, list[anchors.Point], str]] = [

@@ -21,7 +21,6 @@ from dnnc.report.data import Report
 from dnnc.report.markdown import table
 
 NAMES = ("resnet8", "vww", "kws", "ad", "resnet8_cifar10_jpeg", "vgg", "lenet5", "lenet300", "strww")
-TARGETS = ("cortex-m7", "cortex-m4", "cortex-m33", "cortex-m0plus", "rv32imc")
 BITS = ("int8", "uniform{weights=4}")
 #: A layer below this share of the network's instructions is too small to matter by itself.
 SMALL = 0.001
@@ -99,8 +98,3 @@ def show(names: Sequence[str], target: str, policies: Sequence[str], compiler: s
         assert m is not None
         print(f"## {target}: {m.compiler}; cycles: {m.cycle_model}\n")
         print(table(HEADINGS, [one.row() for one in found], ("network", "bits")), flush=True)
-
-
-if __name__ == "__main__":
-    for chosen in (sys.argv[1] if len(sys.argv) > 1 else ",".join(TARGETS)).split(","):
-        show(sys.argv[2:] or NAMES, chosen, BITS)
