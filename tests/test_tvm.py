@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 
 import models
 from cases import Case, all_cases
@@ -15,8 +21,9 @@ from dnnc.artefact import Artefact
 from dnnc.backends.tvm import missing, planes
 from dnnc.backends.tvm.planes import pack_units, planes_of, unpack_units
 from dnnc.driver import compile as compile_model
-from dnnc.errors import UnsupportedError
+from dnnc.errors import OptionError, UnsupportedError
 from dnnc.fixed import WEIGHT_BITS, weight_range
+from dnnc.report.readme_tvm import cpp_lines, python_lines
 from dnnc.run import make_runner
 from dnnc.simulate import simulate
 from dnnc.verify import random_codes, verify
@@ -138,3 +145,99 @@ def test_every_operation_has_a_lowering_or_is_refused_by_name() -> None:
     (case,) = (c for c in CASES if c.name == "softmax_10")
     with pytest.raises(UnsupportedError, match="the TVM back end has no lowering of Softmax"):
         check(case.graph(), {})
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artefact that is a library of TVM for this computer."""
+    model = models.tiny_cnn()
+    artefact = compile_model(model, target="host", bits="uniform{weights=4}", backend="tvm", batch=3, name="tiny")
+    return artefact.write(tmp_path_factory.mktemp("tvm") / "tiny")
+
+
+@needs_tvm
+def test_the_library_of_an_artefact_runs(library: Path) -> None:
+    artefact = Artefact.load(library)
+    assert {"tvm/tiny.so", "tvm/tiny.ir.txt", "README.md"} <= set(artefact.files)
+    assert not any(path.startswith("c/") for path in artefact.files)
+    assert b"call_tir" in artefact.files["tvm/tiny.ir.txt"]
+    codes = random_codes(artefact.integer_graph, 5)
+    assert verify(artefact, {"tvm": make_runner(artefact, "tvm")}, codes).equal
+
+
+@needs_tvm
+def test_three_lines_of_python_load_it(library: Path) -> None:
+    artefact = Artefact.load(library)
+    lines = python_lines(artefact.manifest)
+    assert lines in artefact.files["README.md"].decode() and len(lines.splitlines()) == 3
+    zeros = f"import os\nos.chdir({str(library)!r})\n{lines}\nprint(outputs[0].ravel().tolist())"
+    done = subprocess.run([sys.executable, "-c", zeros], capture_output=True, text=True, check=True)
+    graph = artefact.integer_graph
+    codes = {i.name: np.zeros((1, *i.type.shape), np.int32) for i in graph.inputs}
+    (expected,) = simulate(graph, codes).values()
+    assert done.stdout.strip() == str(expected.ravel().tolist())
+
+
+@needs_tvm
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+def test_three_statements_of_cpp_load_it(library: Path, tmp_path: Path) -> None:
+    import tvm_ffi.libinfo
+
+    artefact = Artefact.load(library)
+    lines = cpp_lines(artefact.manifest)
+    assert lines in artefact.files["README.md"].decode() and lines.count(";") == 3
+    (port,) = artefact.manifest["inputs"]
+    shape = [1, *port["shape"]]
+    (tmp_path / "load.cc").write_text(f"""
+#include <tvm/ffi/container/array.h>
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/extra/module.h>
+#include <tvm/ffi/function.h>
+#include <cstdio>
+#include <cstring>
+struct Memory {{
+  void AllocData(DLTensor *t) {{ t->data = std::calloc(1, tvm::ffi::GetDataSize(*t)); }}
+  void FreeData(DLTensor *t) {{ std::free(t->data); }}
+}};
+int main() {{
+  auto x0 = tvm::ffi::Tensor::FromNDAlloc(Memory(), {{{", ".join(map(str, shape))}}}, {{kDLInt, 8, 1}}, {{kDLCPU, 0}});
+  {lines}
+  auto codes = static_cast<const int8_t *>(outputs[0].data_ptr());
+  for (int64_t i = 0; i < outputs[0].numel(); i++) std::printf("%d ", codes[i]);
+}}
+""")
+    import tvm
+
+    runtime = Path(tvm.__file__).parent / "lib"
+    ffi = Path(tvm_ffi.libinfo.find_libtvm_ffi()).parent
+    includes = [tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path()]
+    subprocess.run(
+        ["g++", "-std=c++17", "load.cc", *(f"-I{path}" for path in includes), f"-L{runtime}", f"-L{ffi}",
+         "-Wl,--no-as-needed", "-ltvm_runtime", "-ltvm_ffi", f"-Wl,-rpath,{runtime}:{ffi}", "-o", "load"],
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+    done = subprocess.run([tmp_path / "load"], cwd=library, capture_output=True, text=True, check=True)
+    graph = artefact.integer_graph
+    codes = {i.name: np.zeros((1, *i.type.shape), np.int32) for i in graph.inputs}
+    (expected,) = simulate(graph, codes).values()
+    assert [int(v) for v in done.stdout.split()] == expected.ravel().tolist()
+
+
+@needs_tvm
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["aarch64", "rv64"])
+def test_libraries_for_other_machines(target: str) -> None:
+    artefact = compile_model(models.tiny_mlp(), target=target, backend="tvm", name="tiny")
+    elf = ELFFile(io.BytesIO(artefact.files["tvm/tiny.so"]))
+    assert elf["e_type"] == "ET_DYN" and elf["e_machine"] == {"aarch64": "EM_AARCH64", "rv64": "EM_RISCV"}[target]
+
+
+@pytest.mark.quick
+def test_what_does_not_go_together_is_refused() -> None:
+    with pytest.raises(OptionError, match="no section \\[tvm\\]"):
+        compile_model(models.tiny_mlp(), target="rp2040", backend="tvm")
+    with pytest.raises(OptionError, match="batches are for --backend tvm"):
+        compile_model(models.tiny_mlp(), batch=4)
+    with pytest.raises(OptionError, match="unknown back end 'vhdl'; known: c, tvm"):
+        compile_model(models.tiny_mlp(), backend="vhdl")

@@ -44,10 +44,13 @@ REAL_VECTORS, RANDOM_VECTORS = 4, 2
 _USAGE_SAMPLES = 32
 
 
-def finish(quantised: Graph, hardware: Target) -> Graph:
-    """The exact rewrites of an integer graph: what changes nothing is taken out, 4-bit values are packed."""
+def finish(quantised: Graph, hardware: Target, packs: bool = True) -> Graph:
+    """The exact rewrites of an integer graph: what changes nothing is taken out, 4-bit values are packed.
+
+    packs: whether the back end can pack them.
+    """
     integer = simplify(quantised, simplification(hardware))
-    if 4 in hardware.activation_bits:
+    if packs and 4 in hardware.activation_bits:
         return pack_activations(
             integer, takes_packed, rows_are_words, lambda graph: layout(graph, lower(graph, hardware)).arena_bytes
         )

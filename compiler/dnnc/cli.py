@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 EXECUTIONS = ("simulator", "host", "emulator", "qemu", "tvm")
 COMPILERS = ("auto", "gcc", "zig")
+BACKENDS = ("c", "tvm")
 GOALS = ("balanced", "speed", "size")
 #: Samples of `verify --data` unless told otherwise: enough to differ where something differs, quick on an emulator.
 DEFAULT_SAMPLES = 8
@@ -110,6 +111,10 @@ _shapes = click.option(
 @_checkpoint
 @_shapes
 @click.option(
+    "--backend", type=click.Choice(BACKENDS), default="c", show_default=True, help="tvm: a library, for Linux boards."
+)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Most samples a call; with tvm.")
+@click.option(
     "--optimise",
     type=click.Choice(GOALS),
     default="balanced",
@@ -124,8 +129,8 @@ _shapes = click.option(
 def compile(
     model: Path, output: Path | None, target: str, bits: str | None, data: Path | None, held_out: Path | None,
     prune: tuple[str, ...], finetune: int, preset: str | None, augment: str, device: str, checkpoint: Path | None,
-    input_shapes: tuple[str, ...], optimise: str, name: str | None, seed: int, overwrite: bool, compiler: str,
-    as_json: bool, quiet: bool,
+    input_shapes: tuple[str, ...], backend: str, batch: int, optimise: str, name: str | None, seed: int,
+    overwrite: bool, compiler: str, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Compile MODEL (.onnx or .pt2) and write C, report and test vectors to a folder."""
     shapes = _parse_shapes(input_shapes)
@@ -136,12 +141,14 @@ def compile(
         tell("loading", 0, 0)
         from dnnc.artefact import check_destination
         from dnnc.driver import Training, compile_with_report
+        from dnnc.generate import Backend
 
         check_destination(folder, overwrite)
         artefact, report = compile_with_report(
             model, target=target, bits=bits, data=data, held_out=held_out,
             training=Training(prune, finetune, preset, augment, device, checkpoint),
-            input_shapes=shapes, seed=seed, name=name, optimise=optimise, compiler=compiler, progress=tell,
+            input_shapes=shapes, seed=seed, name=name, optimise=optimise, backend=Backend(backend, batch),
+            compiler=compiler, progress=tell,
         )  # fmt: skip
         artefact.write(folder, overwrite)
     if as_json:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dnnc import build, frontend
 from dnnc.accuracy import compare, layer_sqnr_db
 from dnnc.artefact import FLOAT_GRAPH, INTEGER_GRAPH, VECTORS, Artefact, Vectors
-from dnnc.backends.c import emit, lower
 from dnnc.backends.c.interface import interface
-from dnnc.backends.c.optimise import GOALS, select
+from dnnc.backends.c.optimise import GOALS
 from dnnc.compress import METHODS, parse_method, parse_policy
 from dnnc.compress.augment import augmentation
 from dnnc.compress.grid import TrainedPolicy
@@ -26,6 +26,7 @@ from dnnc.compress.presets import preset as find_preset
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
 from dnnc.errors import BudgetError, OptionError, ToolchainError
+from dnnc.generate import Backend, C, generate_c, generate_tvm
 from dnnc.ir.graph import Graph
 from dnnc.ir.serial import dump_graph
 from dnnc.naming import check_network_name, network_name
@@ -38,7 +39,7 @@ from dnnc.quantise.data import Source
 from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.reasons import reasons
 from dnnc.report import data as report_data
-from dnnc.report.data import Accuracy, LayerCost, Report
+from dnnc.report.data import Accuracy, Report
 from dnnc.report.files import report_files
 from dnnc.report.manifest import manifest_values
 from dnnc.run import make_runner
@@ -48,8 +49,6 @@ from dnnc.simulate import quantise_inputs, simulate_batches
 DEFAULT_BITS = "int8"
 #: Samples that SQNR is measured on.
 SQNR_SAMPLES = 16
-#: Stored vectors that go into the C: flash is dear. A real input, and one of random codes.
-SELFTEST_VECTORS = (0, build.REAL_VECTORS)
 
 
 def compile(
@@ -69,6 +68,8 @@ def compile(
     seed: int = 0,
     name: str | None = None,
     optimise: str = "balanced",
+    backend: str = "c",
+    batch: int = 1,
     progress: Progress = silent,
 ) -> Artefact:
     """Compile a model for a target.
@@ -81,12 +82,13 @@ def compile(
     "small", "fast" or "balanced" instead of both. augment: of the samples trained on, such as "shift,flip". device: of
     torch. checkpoint: a folder in which training keeps its state. name: of the network in C. optimise: "balanced";
     "speed" or "size" try kernels out on the emulated target (see dnnc.backends.c.optimise), with the C compiler that is
-    found. Otherwise the same arguments give the same bytes. Raises subclasses of dnnc.errors.DnncError.
+    found. backend: "c", or "tvm" for a library that takes up to `batch` samples a call. Otherwise the same arguments
+    give the same bytes. Raises subclasses of dnnc.errors.DnncError.
     """
     training = Training(tuple(prune), finetune, preset, augment, device, checkpoint)
     return compile_with_report(
         model, target=target, bits=bits, data=data, held_out=held_out, training=training, input_shapes=input_shapes,
-        seed=seed, name=name, optimise=optimise, progress=progress,
+        seed=seed, name=name, optimise=optimise, backend=Backend(backend, batch), progress=progress,
     )[0]  # fmt: skip
 
 
@@ -114,6 +116,7 @@ def compile_with_report(
     seed: int = 0,
     name: str | None = None,
     optimise: str = "balanced",
+    backend: Backend = C,
     compiler: str = "auto",
     progress: Progress = silent,
 ) -> tuple[Artefact, Report]:
@@ -125,6 +128,7 @@ def compile_with_report(
     if name is not None:
         check_network_name(name)
     _check_goal(optimise, hardware)
+    backend.check(hardware, optimise)
     # What is misspelt is told before a large model is read.
     trains = _plan(training, bits, hardware, labelled=True).trains
 
@@ -155,19 +159,15 @@ def compile_with_report(
     programs = build.Programs(calibration, hardware)
     allocation = policy.allocate(calibration, hardware, samples.measured_on, seed, progress, programs)
     quantised = quantise(real, calibration, allocation, hardware)
-    integer = build.finish(quantised, hardware)
+    integer = build.finish(quantised, hardware, backend.packs)
 
     vectors = build.make_vectors(integer, samples.calibration, seed)
-    program = select(
-        optimise,
-        lambda tried: lower(integer, hardware, tried),
-        lambda tried: build.cost(integer, tried, hardware, vectors, compiler, policy.flash_budget_bytes),
-        progress,
-    )
-    progress("generating C", 0, 0)
-    layout = build.layout(integer, program)
-    files = emit(integer, program, layout, hardware, vectors.take(SELFTEST_VECTORS))
-    files |= {
+    if backend.name == "tvm":
+        generated = generate_tvm(integer, hardware, backend.batch, compiler, progress)
+    else:
+        generated = generate_c(integer, hardware, optimise, vectors, compiler, policy.flash_budget_bytes, progress)
+    files = {
+        **generated.files,
         FLOAT_GRAPH: dump_graph(calibration.graph),
         INTEGER_GRAPH: dump_graph(integer),
         VECTORS: vectors.dump(),
@@ -181,13 +181,13 @@ def compile_with_report(
         bits=str(policy),
         layers=report_data.layers(
             integer,
-            {step.node: LayerCost(step.kernel, step.weight_bytes, step.table_bytes) for step in program.steps},
+            generated.costs,
             allocation.sensitivity,
             # Of all channels: those that are left hold the same codes.
             layer_sqnr_db(calibration.graph, quantised, samples.calibration.first(SQNR_SAMPLES)),
         ),
-        arena_bytes=layout.arena_bytes,
-        arena_lower_bound_bytes=layout.lower_bound_bytes,
+        arena_bytes=generated.arena_bytes,
+        arena_lower_bound_bytes=generated.arena_lower_bound_bytes,
         flash_budget_bytes=hardware.flash_bytes,
         ram_budget_bytes=hardware.ram_bytes,
         # A policy that trains has put the graph's weights on a grid: "float" is the network as it came to it.
@@ -200,9 +200,10 @@ def compile_with_report(
         reasons=reasons(calibration.graph, allocation, programs.source),
     )
     _check_fit(report)
-    report = _measured(report, _seal(report, integer, files), hardware, vectors, compiler)
-    _check_fit(report)
-    return _seal(report, integer, files), report
+    if backend.name == "c":
+        report = _measured(report, _seal(report, integer, files), hardware, vectors, compiler)
+        _check_fit(report)
+    return _seal(report, integer, files, generated.manifest), report
 
 
 def compress(
@@ -317,10 +318,12 @@ def _measured(report: Report, artefact: Artefact, target: Target, vectors: Vecto
     return report_data.with_measured(report, execution)
 
 
-def _seal(report: Report, graph: Graph, files: Mapping[str, bytes]) -> Artefact:
-    """The artefact of an integer graph with all that tells of it."""
+def _seal(
+    report: Report, graph: Graph, files: Mapping[str, bytes], more: Mapping[str, Any] = MappingProxyType({})
+) -> Artefact:
+    """The artefact of an integer graph with all that tells of it. more: what the manifest says besides."""
     inputs, outputs = interface(graph, report.name)
-    manifest = manifest_values(graph, [t.member for t in inputs], [t.member for t in outputs], report)
+    manifest = {**manifest_values(graph, [t.member for t in inputs], [t.member for t in outputs], report), **more}
     return Artefact.create(report.name, report.target, {**files, **report_files(report, manifest, files)}, manifest)
 
 

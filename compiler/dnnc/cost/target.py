@@ -89,12 +89,27 @@ class Active:
 
 
 @dataclass(frozen=True)
+class Tvm:
+    """How LLVM, inside TVM, compiles for it.
+
+    cpu: LLVM's name of the core, or "native" for that of this computer. triple: None for this computer's. attributes:
+    such as "+dotprod". abi: where there is more than one.
+    """
+
+    cpu: str
+    triple: str | None = None
+    attributes: tuple[str, ...] = ()
+    abi: str | None = None
+
+
+@dataclass(frozen=True)
 class Target:
     """Memories in bytes, clock in Hz. `kernels` names the kernel families it can run, best first.
 
     requantise: "multiply" where a 32x32 -> high 32 multiply exists; "shift" where it does not, so that every scale
     must be a power of two. cycles, energy: None where nothing is known of them. family: which cost model it has.
     inherited: the folders of the targets that it inherits, the nearest first.
+    tvm: None where TVM's libraries cannot run, which need an operating system.
     """
 
     name: str
@@ -111,6 +126,7 @@ class Target:
     emulation: Emulation
     cycles: Cycles | None = None
     energy: Active | None = None
+    tvm: Tvm | None = None
     family: str = MICROCONTROLLER
     inherited: tuple[Path, ...] = ()
 

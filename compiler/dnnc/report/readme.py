@@ -9,15 +9,15 @@ from dnnc.report import words
 from dnnc.report.data import Report
 from dnnc.report.markdown import table
 
-_PORT_HEADINGS = ("", "member", "in the model", "shape", "type", "real value")
+PORT_HEADINGS = ("", "member", "in the model", "shape", "type", "real value")
 
 
 def artefact_readme(report: Report, manifest: Mapping[str, Any], c_files: Sequence[str]) -> str:
     """manifest: the artefact's, for its `inputs` and `outputs`; c_files: paths in the artefact. Ends with a newline."""
     name = report.name
     build = [path for path in c_files if path.endswith(".c") and not path.endswith("_selftest.c")]
-    rows = [_port("input", port) for port in manifest["inputs"]] + [
-        _port("output", port) for port in manifest["outputs"]
+    rows = [port_row("input", port) for port in manifest["inputs"]] + [
+        port_row("output", port) for port in manifest["outputs"]
     ]
     first_in, first_out = manifest["inputs"][0]["name"], manifest["outputs"][0]["name"]
     return f"""# {name}
@@ -48,7 +48,7 @@ float real = {name}_dequantise_{first_out}(out->{first_out}[j]);
 
 Codes stand for real numbers: real = scale * (code - zero_point). Shapes are channels last, whatever the model had.
 
-{table(_PORT_HEADINGS, rows, _PORT_HEADINGS)}
+{table(PORT_HEADINGS, rows, PORT_HEADINGS)}
 
 `int {name}_selftest(void)`, in a file of its own, runs stored inputs and returns 0 when every output is as it must be:
 call it once on the real hardware.
@@ -74,7 +74,7 @@ _CONTENTS = (
 )
 
 
-def _port(direction: str, port: Mapping[str, Any]) -> tuple[str, ...]:
+def port_row(direction: str, port: Mapping[str, Any]) -> tuple[str, ...]:
     kind = "int8_t" if port["bits"] <= 8 else "int16_t"
     real = f"{port['scale']:.9g} * (code - {port['zero_point']})".replace("- -", "+ ")
     return (direction, port["name"], port["model_name"], words.shape(port["shape"]), kind, real)

@@ -17,7 +17,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class TvmRunner:
-    """Any artefact: what it runs is its integer graph."""
+    """The artefact's own library where it was made for this computer; else its integer graph, compiled now."""
 
     artefact: Artefact
 
@@ -25,12 +25,17 @@ class TvmRunner:
         from importlib.metadata import version
 
         from dnnc.backends.tvm import library
+        from dnnc.backends.tvm.machine import machine
 
         graph = self.artefact.integer_graph
         blocks.pack_inputs(graph, inputs)  # the same checks as everywhere
-        count = len(next(iter(inputs.values())))
-        batch = min(BATCH, count)
-        outputs = library.jit(graph, batch).run(inputs)
+        batch = min(BATCH, len(next(iter(inputs.values()))))
+        made = self.artefact.manifest.get("tvm")
+        here = machine()
+        if made is not None and (made["triple"], made["cpu"]) == (here.triple, here.cpu):
+            outputs = library.load(graph, self.artefact.files[made["library"]], made["batch"]).run(inputs)
+        else:
+            outputs = library.jit(graph, batch).run(inputs)
         layers = library.jit(observed(graph), batch).run(inputs) if trace else {}
         return Execution(outputs, compiler=f"TVM {version('apache-tvm')}", layers=layers)
 

@@ -6,6 +6,7 @@ unpacked, dot products of `group` inputs with `lanes` channels at a time are sum
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -15,6 +16,7 @@ import numpy as np
 from tvm import te, tirx
 
 from dnnc.backends.tvm.call import Call, axes, int32, requantise, storage
+from dnnc.backends.tvm.dot import PLAIN, Dot
 from dnnc.backends.tvm.planes import offset_of, pack_units, planes_of
 from dnnc.backends.tvm.simple import limits
 from dnnc.fixed import INT32_MAX
@@ -24,21 +26,8 @@ from dnnc.ops.conv import Conv2D
 Expr = Any
 
 
-@dataclass(frozen=True)
-class Dot:
-    """The product that a machine is good at: `lanes` sums of `group` products each.
-
-    unsigned: inputs are bytes 0..255, 128 above their code. intrinsic: the tensor intrinsic that computes it, None for
-    plain loops.
-    """
-
-    lanes: int
-    group: int = 1
-    unsigned: bool = False
-    intrinsic: str | None = None
-
-
-PLAIN = Dot(4)
+#: Units of weights that share rows in every plane; counts of units are multiples of it.
+UNITS = 8
 
 
 @dataclass(frozen=True)
@@ -113,7 +102,7 @@ def windows(layer: Layer, dot: Dot) -> te.Tensor:
     image = padded_image(layer, dot)
     weight = unpacked(layer, dot)
     rows, columns = layer.pixels
-    _, blocks, taps, groups, *_ = (int(v) for v in weight.shape)
+    taps, blocks, groups = layer.taps, -(-layer.per_group // dot.lanes), -(-layer.run // dot.group)
     depth = layer.image[2]
     t, r, g = axes((taps, groups, dot.group))
     width = layer.weight.shape[2]
@@ -125,7 +114,8 @@ def windows(layer: Layer, dot: Dot) -> te.Tensor:
             row = y * op.stride[0] + (t // width) * op.dilation[0]
             column = x * op.stride[1] + (t % width) * op.dilation[1]
         at = column * depth + group * layer.weight.shape[3] + r * dot.group + g
-        value = image(n, row, at).astype("int32") * weight(group, block, t, r, lane, g).astype("int32")
+        unit = ((group * blocks + block) * taps + t) * groups + r
+        value = image(n, row, at).astype("int32") * weight(unit, lane, g).astype("int32")
         return te.sum(value, axis=[t, r, g])
 
     total = te.compute((call.batch, rows, columns, op.groups, blocks, dot.lanes), product, name="dot")
@@ -136,12 +126,18 @@ def windows(layer: Layer, dot: Dot) -> te.Tensor:
     biases, multipliers = call.constant("bias", biases), call.constant("multiplier", multipliers)
     lo, hi = limits(call)
     shift, zero = int(call.params["left_shift"]), call.quant.zero_point
+    dtype = storage(call.out)
+    codes = te.compute(
+        total.shape,
+        lambda n, y, x, *at: requantise(
+            total(n, y, x, *at) + biases(*at), multipliers(*at), shift, zero, lo, hi
+        ).astype(dtype),
+        name="codes",
+    )
 
     def code(n: Expr, y: Expr, x: Expr, channel: Expr) -> Expr:
         group, inner = channel // layer.per_group, channel % layer.per_group
-        place = (group, inner // dot.lanes, inner % dot.lanes)
-        accumulator = total(n, y, x, *place) + biases(*place)
-        return requantise(accumulator, multipliers(*place), shift, zero, lo, hi)
+        return codes(n, y, x, group, inner // dot.lanes, inner % dot.lanes)
 
     if len(call.out.shape) == 3 and isinstance(call.op, Conv2D):
         return call.make(code)
@@ -177,7 +173,7 @@ def padded_image(layer: Layer, dot: Dot) -> te.Tensor:
     x, zero = call.read(0), quant_of(call.types[0]).zero_point
     top, left = layer.op.padding[:2]
     rows, columns = layer.padded
-    slack = -layer.run % dot.group
+    slack = -(-(-layer.run % dot.group) // depth)  # pixels that a last group reads beyond the last row
     shape = call.types[0].shape
     edges = bool(any(layer.op.padding))
 
@@ -201,76 +197,78 @@ def padded_image(layer: Layer, dot: Dot) -> te.Tensor:
             value = tirx.if_then_else(tirx.all(*conditions), value, int32(zero))
         return (value + 128).astype("uint8") if dot.unsigned else value.astype(storage(call.types[0]))
 
-    return te.compute((call.batch, rows, columns * depth + slack), code, name="image")
+    return te.compute((call.batch, rows, (columns + slack) * depth), code, name="image")
 
 
 def unpacked(layer: Layer, dot: Dot) -> te.Tensor:
-    """int8 [groups, blocks, taps, run groups, lanes, group]; the channels of each width are packed by themselves."""
+    """int8 [units, lanes, group], a unit being (group, block, tap, run group); each width is packed by itself."""
     filled = layer.units(dot)
     groups, channels, taps, run = filled.shape
-    shape = (groups, channels // dot.lanes, taps, run // dot.group, dot.lanes, dot.group)
+    steps = run // dot.group
     bits = np.zeros((groups, channels), np.int64)
     bits[:, : layer.per_group] = layer.call.params["weight_bits"].reshape(groups, -1)
     widths = sorted({int(b) for b in bits.ravel() if b})
+    flat, owner = filled.reshape(-1, taps * steps, dot.group), bits.ravel()
     if len(widths) == 1:
-        rows = filled.reshape(-1, dot.lanes, taps, run // dot.group, dot.group)
-        return _stage(layer, dot, rows, widths[0], "weight", shape)
-    flat, owner = filled.reshape(-1, taps, run), bits.ravel()
+        return _planes(layer, dot, flat, widths[0], "weight")
     place, segment, parts = np.zeros(len(flat), np.int32), np.zeros(len(flat), np.int32), []
     for number, width in enumerate(widths):
         chosen = np.flatnonzero(owner == width)
         place[chosen], segment[chosen] = np.arange(len(chosen)), number
-        blocks = -(-len(chosen) // dot.lanes)
-        rows = np.zeros((blocks * dot.lanes, taps, run), np.int8)
+        rows = np.zeros((-(-len(chosen) // dot.lanes) * dot.lanes, *flat.shape[1:]), np.int8)
         rows[: len(chosen)] = flat[chosen]
-        rows = rows.reshape(blocks, dot.lanes, taps, run // dot.group, dot.group)
-        parts.append(_stage(layer, dot, rows, width, f"weight{width}", (blocks, *shape[2:])))
+        parts.append(_planes(layer, dot, rows, width, f"weight{width}"))
     places = layer.call.constant("places", place)
     segments = layer.call.constant("segments", segment)
 
-    def gathered(group: Expr, block: Expr, t: Expr, r: Expr, lane: Expr, g: Expr) -> Expr:
-        channel = (group * shape[1] + block) * dot.lanes + lane
+    def gathered(unit: Expr, lane: Expr, g: Expr) -> Expr:
+        channel = unit // (taps * steps) * dot.lanes + lane
         at = places(channel)
-        found = parts[-1](at // dot.lanes, t, r, at % dot.lanes, g)
+        source = at // dot.lanes * (taps * steps) + unit % (taps * steps)
+        found = parts[-1](source, at % dot.lanes, g)
         for number in reversed(range(len(parts) - 1)):
-            part = parts[number](at // dot.lanes, t, r, at % dot.lanes, g)
+            part = parts[number](source, at % dot.lanes, g)
             found = tirx.if_then_else(segments(channel) == number, part, found)
         return found
 
-    return te.compute(shape, gathered, name="weight")
+    return te.compute((len(flat) // dot.lanes * taps * steps, dot.lanes, dot.group), gathered, name="gathered")
 
 
-def _stage(layer: Layer, dot: Dot, rows: np.ndarray, bits: int, name: str, shape: tuple[int, ...]) -> te.Tensor:
-    """rows: weights [blocks, lanes, taps, run groups, group] of one width, unpacked as `shape`."""
-    units = rows.transpose(0, 2, 3, 1, 4).reshape(-1, dot.lanes * dot.group)
+def _planes(layer: Layer, dot: Dot, rows: np.ndarray, bits: int, name: str) -> te.Tensor:
+    """[units, lanes, group] of weights [channels, steps, group] of one width, whole blocks of channels."""
+    steps = rows.shape[1]
+    units = rows.reshape(-1, dot.lanes, steps, dot.group).transpose(0, 2, 1, 3).reshape(-1, dot.lanes * dot.group)
     if bits == 1 and layer.run % dot.group:
         bits = 2  # what fills up a group must be 0, which one bit cannot say
     elif bits == 1:
         units = np.where(units == 0, 1, units)  # channels that fill up a block
-    packed = pack_units(units, bits)
-    tensors = [layer.call.constant(f"{name}_plane{i}", plane) for i, plane in enumerate(packed.planes)]
-    inner = shape[-4:-2]
-
-    def weight(*at: Expr) -> Expr:
-        unit: Expr = 0
-        for i, size in zip(at[:-2], (*shape[:-4], *inner), strict=True):
-            unit = unit * size + i
-        return field(tensors, bits, unit, at[-2] * dot.group + at[-1])
-
-    return te.compute(shape, weight, name=name)
+    return plane_tensor(layer.call, units, bits, (dot.lanes, dot.group), name)
 
 
-def field(planes: list[te.Tensor], bits: int, unit: Expr, lane: Expr) -> Expr:
-    """One weight, int8, from the planes of its width."""
+def plane_tensor(call: Call, units: np.ndarray, bits: int, unit: tuple[int, ...], name: str) -> te.Tensor:
+    """Weights [units, *unit], whose planes are arguments of the kernel."""
+    count = -(-len(units) // UNITS) * UNITS if bits < 8 else len(units)
+    filled = np.ones((count, units.shape[1]), np.int8)
+    filled[: len(units)] = units
+    packed = pack_units(filled, bits)
+    tensors = [call.constant(f"{name}_plane{i}", plane.reshape(-1, *unit)) for i, plane in enumerate(packed.planes)]
     if bits == 8:
-        return planes[0](unit, lane)
+        return tensors[0]
+    return te.compute((count, *unit), lambda at, *lane: field(tensors, bits, at, *lane), name=name)
+
+
+def field(planes: list[te.Tensor], bits: int, unit: Expr, *lane: Expr) -> Expr:
+    """One weight from the planes of its width, in eight bits throughout, none of which wraps."""
     code: Expr = None
     for plane, tensor in zip(planes_of(bits), planes, strict=True):
-        shift = int32((unit % plane.units) * plane.bits)
-        part = (int32(tensor(unit // plane.units, lane)) >> shift) & ((1 << plane.bits) - 1)
-        part = part << plane.base if plane.base else part
+        shift = ((unit % plane.units) * plane.bits).astype("uint8")
+        part = (tensor(unit // plane.units, *lane) >> shift) & tirx.const((1 << plane.bits) - 1, "uint8")
+        part = part << tirx.const(plane.base, "uint8") if plane.base else part
         code = part if code is None else code | part
-    return (code * 2 - 1 if bits == 1 else code - offset_of(bits)).astype("int8")
+    signed = code.astype("int8")
+    if bits == 1:
+        return signed + signed - tirx.const(1, "int8")
+    return signed - tirx.const(offset_of(bits), "int8")
 
 
 def depthwise(call: Call, dot: Dot) -> te.Tensor:
@@ -279,10 +277,8 @@ def depthwise(call: Call, dot: Dot) -> te.Tensor:
     layer = Layer.of(call)
     plain = Dot(dot.lanes)
     channels, height, width = weight.shape[:3]
-    # One run of all channels a tap: units of `lanes` channels.
-    blocks = -(-channels // plain.lanes)
     image = padded_image(layer, plain)
-    taps = tap_weights(call, weight, plain, blocks)
+    taps = tap_weights(call, weight, plain)
     i, j = axes((height, width))
 
     def product(n: Expr, y: Expr, x: Expr, channel: Expr) -> Expr:
@@ -298,7 +294,7 @@ def depthwise(call: Call, dot: Dot) -> te.Tensor:
     return call.make(lambda n, y, x, c: requantise(total(n, y, x, c) + bias(c), multiplier(c), shift, zero, lo, hi))
 
 
-def tap_weights(call: Call, weight: np.ndarray, dot: Dot, blocks: int) -> te.Tensor:
+def tap_weights(call: Call, weight: np.ndarray, dot: Dot) -> Callable[[Expr, Expr], Expr]:
     """int8 [taps, channels] from planes; units are `lanes` channels of one tap. Each width has its own planes."""
     channels = len(weight)
     rows = weight.reshape(channels, -1).T  # [taps, channels]
@@ -322,19 +318,14 @@ def tap_weights(call: Call, weight: np.ndarray, dot: Dot, blocks: int) -> te.Ten
             found = tirx.if_then_else(segments(channel) == number, parts[number](tap, places(channel)), found)
         return found
 
-    return te.compute((len(rows), channels), gathered, name="weight")
+    table = te.compute((len(rows), channels), gathered, name="gathered")
+    return lambda tap, channel: table(tap, channel)
 
 
-def _channels(call: Call, filled: np.ndarray, bits: int, dot: Dot, name: str) -> te.Tensor:
+def _channels(call: Call, filled: np.ndarray, bits: int, dot: Dot, name: str) -> Callable[[Expr, Expr], Expr]:
+    """weight(tap, channel) of weights [taps, channels], whole units of `lanes` channels."""
     blocks = filled.shape[1] // dot.lanes
     units = filled.reshape(-1, dot.lanes)
-    if bits == 1:
-        units = np.where(units == 0, 1, units)
-    packed = pack_units(units, bits)
-    tensors = [call.constant(f"{name}_plane{i}", plane) for i, plane in enumerate(packed.planes)]
-
-    def weight(tap: Expr, channel: Expr) -> Expr:
-        unit, lane = tap * blocks + channel // dot.lanes, channel % dot.lanes
-        return field(tensors, bits, unit, lane)
-
-    return te.compute(filled.shape, weight, name=name)
+    units = np.where(units == 0, 1, units) if bits == 1 else units
+    tensor = plane_tensor(call, units, bits, (dot.lanes,), name)
+    return lambda tap, channel: tensor(tap * blocks + channel // dot.lanes, channel % dot.lanes)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tvm import relax, te, tirx
 
 from dnnc.backends.tvm.call import Call, storage
-from dnnc.backends.tvm.linear import PLAIN, Dot
+from dnnc.backends.tvm.dot import PLAIN, Dot
 from dnnc.backends.tvm.table import LOWERINGS, check
 from dnnc.ir.graph import Graph, Node
 from dnnc.ops.movement import Reshape
@@ -22,13 +22,21 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel. inputs: names of values; constants: arrays in the order of the kernel's arguments after them."""
+    """One kernel, whose arguments are the values `inputs`, the `constants` (each with its name), and the output."""
 
     node: Node
     function: str
     inputs: tuple[str, ...]
-    constants: tuple[Array, ...]
+    constants: tuple[tuple[str, Array], ...]
     kernel: tirx.PrimFunc
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(value.nbytes for name, value in self.constants if "plane" in name)
+
+    @property
+    def table_bytes(self) -> int:
+        return sum(value.nbytes for _, value in self.constants) - self.weight_bytes
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ def _step(graph: Graph, node: Node, number: int, constants: Mapping[str, Array],
     arguments = [*tensors.values(), *(tensor for tensor, _ in call.constants), result]
     function = f"k{number}_{node.op.kind.lower()}"
     kernel = te.create_prim_func(arguments).with_attr("global_symbol", function).with_attr("tirx.noalias", True)
-    return Step(node, function, names, tuple(value for _, value in call.constants), kernel)
+    return Step(node, function, names, tuple((tensor.op.name, value) for tensor, value in call.constants), kernel)
 
 
 def module(program: Program, batch: Any = 1, largest: int = 1, function: str = "main") -> tvm.IRModule:
@@ -108,7 +116,10 @@ def add_function(
                 elif node.name in by_node:
                     step = by_node[node.name]
                     kernel = builder.add_func(step.kernel.without_attr("global_symbol"), prefix + step.function)
-                    arguments = [*(values[n] for n in step.inputs), *(relax.const(c) for c in step.constants)]
+                    arguments = [
+                        *(values[n] for n in step.inputs),
+                        *(relax.const(value) for _, value in step.constants),
+                    ]
                     values[node.name] = builder.emit(relax.call_tir(kernel, arguments, _type(batch, node.type)))
             results = [_whole(values[o.value], program, o.value, batch) for o in graph.outputs]
             output = builder.emit_output(relax.Tuple(results))

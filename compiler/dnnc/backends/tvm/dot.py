@@ -1,0 +1,24 @@
+"""The products that kernels of linear layers are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Dot:
+    """The product that a machine is good at: `lanes` sums of `group` products each.
+
+    unsigned: inputs are bytes 0..255, 128 above their code. intrinsic: the tensor intrinsic that computes it, None for
+    plain loops.
+    """
+
+    lanes: int
+    group: int = 1
+    unsigned: bool = False
+    intrinsic: str | None = None
+
+
+PLAIN = Dot(4)
+#: VPDPBUSD of AVX-512: sixteen sums of four products.
+VNNI = Dot(16, 4, unsigned=True, intrinsic="dot_16x4_vnni")

@@ -1,0 +1,133 @@
+"""What a back end makes of an integer graph: the files of the artefact, and what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dnnc import build
+from dnnc.artefact import Vectors
+from dnnc.backends.c import emit, lower
+from dnnc.backends.c.optimise import select
+from dnnc.cost.target import Target
+from dnnc.errors import OptionError
+from dnnc.ir.graph import Graph
+from dnnc.passes.plan import plan
+from dnnc.progress import Progress
+from dnnc.report.data import LayerCost
+from dnnc.run import toolchain
+
+BACKENDS = ("c", "tvm")
+#: Stored vectors that go into the C: flash is dear. A real input, and one of random codes.
+SELFTEST_VECTORS = (0, build.REAL_VECTORS)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """files by path in the artefact; costs by node; manifest: what loads them must know beyond the graph."""
+
+    files: Mapping[str, bytes]
+    costs: Mapping[str, LayerCost]
+    arena_bytes: int
+    arena_lower_bound_bytes: int
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """name: of BACKENDS. batch: the most samples a call, which only TVM takes."""
+
+    name: str = "c"
+    batch: int = 1
+
+    def check(self, target: Target, goal: str) -> None:
+        """Raise OptionError for what does not go together, ToolchainError where TVM is missing."""
+        if self.name not in BACKENDS:
+            raise OptionError(f"unknown back end '{self.name}'; known: {', '.join(BACKENDS)}")
+        if self.batch < 1:
+            raise OptionError(f"a batch has at least one sample, found {self.batch}")
+        if self.name == "c":
+            if self.batch > 1:
+                raise OptionError(f"C takes one sample a call, not {self.batch}: batches are for --backend tvm")
+            return
+        from dnnc.backends.tvm import require
+
+        if goal != "balanced":
+            raise OptionError(f"to optimise for {goal} is for the back end c, which measures its own kernels")
+        if target.tvm is None:
+            raise OptionError(f"target '{target.name}' has no section [tvm], so TVM makes no library for it")
+        require()
+
+    @property
+    def packs(self) -> bool:
+        """Whether values of four bits may share bytes."""
+        return self.name == "c"
+
+
+C = Backend()
+
+
+def generate_c(
+    graph: Graph,
+    target: Target,
+    goal: str,
+    vectors: Vectors,
+    compiler: str,
+    budget_bytes: int | None,
+    progress: Progress,
+) -> Generated:
+    """C99. goal: see dnnc.backends.c.optimise; budget_bytes: of weights and tables."""
+    program = select(
+        goal,
+        lambda tried: lower(graph, target, tried),
+        lambda tried: build.cost(graph, tried, target, vectors, compiler, budget_bytes),
+        progress,
+    )
+    progress("generating C", 0, 0)
+    layout = build.layout(graph, program)
+    return Generated(
+        emit(graph, program, layout, target, vectors.take(SELFTEST_VECTORS)),
+        {step.node: LayerCost(step.kernel, step.weight_bytes, step.table_bytes) for step in program.steps},
+        layout.arena_bytes,
+        layout.lower_bound_bytes,
+    )
+
+
+def generate_tvm(graph: Graph, target: Target, batch: int, compiler: str, progress: Progress) -> Generated:
+    """A library and the IRModule that it was made of; the arena is that of the values, as dnnc would place them."""
+    from dnnc.backends.tvm.library import build as build_network
+    from dnnc.backends.tvm.library import export
+    from dnnc.backends.tvm.machine import machine_of
+
+    progress("compiling with TVM", 0, 0)
+    network = build_network(graph, machine_of(target), batch)
+    library = export(network, _linker(target, compiler))
+    layout = plan(graph)
+    used = {step.node.name: step for step in network.program.steps}
+    costs = {name: LayerCost(step.function, step.weight_bytes, step.table_bytes) for name, step in used.items()}
+    return Generated(
+        {f"tvm/{graph.name}.so": library, f"tvm/{graph.name}.ir.txt": network.module.script().encode()},
+        {node.name: costs.get(node.name, LayerCost("")) for node in graph.nodes},
+        layout.arena_bytes,
+        layout.lower_bound_bytes,
+        {
+            "tvm": {
+                "library": f"tvm/{graph.name}.so",
+                "batch": batch,
+                "triple": network.machine.triple,
+                "cpu": network.machine.cpu,
+            }
+        },
+    )
+
+
+def _linker(target: Target, compiler: str) -> Callable[[str, Sequence[str]], None]:
+    found = toolchain.find_compiler(target, compiler)
+
+    def link(output: str, objects: Sequence[str]) -> None:
+        # The library's calls of TVM's runtime are resolved where it is loaded.
+        toolchain.run_tool((*found.command, "-O2", "-shared", "-fPIC", *objects, "-o", output), Path(output).parent)
+
+    return link
