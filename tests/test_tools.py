@@ -36,7 +36,7 @@ def test_scripts_parse_and_are_executable(script: Path) -> None:
 def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
-    wanted = [d for d in wanted if "python_version" not in d]
+    wanted = [d for d in wanted if "python_version" not in d and not d.startswith("dnnc[")]
     pins = {}
     for line in (ROOT / "tools/constraints.txt").read_text().splitlines():
         if line and not line.startswith("#"):
