@@ -169,14 +169,15 @@ def test_a_folder_says_what_was_measured(tmp_path: Path, capsys: pytest.CaptureF
     folder = compiled(tmp_path / "built")
     code, out, err = dnnc("estimate", folder, "--json", capsys=capsys)
     assert (code, err) == (0, "")
-    (one,) = json.loads(out)["targets"]
+    one, foreseen = json.loads(out)["targets"]
+    assert foreseen["target"] == "stm32l4r5" and foreseen["note"].startswith("foreseen")
     assert (one["target"], one["instructions"], one["cycles"]) == ("stm32l4r5", 1000, 1300)
     assert (one["flash_bytes"], one["ram_bytes"]) == (900, 80)
     assert one["energy_uj"] == pytest.approx(1300 * 350e-6)
     assert [layer["name"] for layer in one["layers"]] == ["add_one", "negate"]
     found = measured(folder, ["gemmini", "stm32l4r5"])
-    assert [t.hardware.name for t in found.targets] == ["stm32l4r5", "gemmini"]
-    assert [layer.name for layer in found.targets[1].cost.layers] == [w.name for w in layers_of(tiny_graph())]
+    assert [t.hardware.name for t in found.targets] == ["stm32l4r5", "stm32l4r5", "gemmini"]
+    assert [layer.name for layer in found.targets[2].cost.layers] == [w.name for w in layers_of(tiny_graph())]
     assert bounds(found.targets[0].cost) == "measured 100 %"
 
 

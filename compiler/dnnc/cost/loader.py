@@ -93,12 +93,13 @@ def _made(path: Path) -> Target | Accelerator:
 def _tree(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     """A file's tables over those of the target that it inherits."""
     tree = _parsed(path)
-    parent = _parent(path, tree.pop("inherits", None))
+    named = tree.pop("inherits", None)
+    parent = _parent(path, named)
     if parent is None:
         return tree
     chain = (*heirs, path.resolve())
     if parent.resolve() in chain:
-        raise TargetError(f"{path}: it inherits '{parent.parent.name}', which inherits it")
+        raise TargetError(f"{path}: it inherits '{named}', which inherits it")
     inherited = {key: value for key, value in _tree(parent, chain).items() if key not in _OWN}
     return _merged(inherited, tree)
 
