@@ -68,7 +68,6 @@ def test_codes_are_on_a_grid_and_more_bits_lose_less() -> None:
     np.testing.assert_array_equal(rounded(np.zeros(5), np.ones(5), 4)[0], 0)
 
 
-@quick
 def test_all_bits_are_counted_and_the_budget_is_kept() -> None:
     graph = network()
     information = {n.name: np.exp(RNG.normal(size=n.params["weight"].shape)) for n in linear_nodes(graph.nodes)}

@@ -115,7 +115,6 @@ def pixels_agree(stage: Stage, value: str) -> bool:
     return source.nbytes * made.size == made.nbytes * source.size
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_case_promises_the_least_distance(target: str) -> None:
     overlapping = 0
@@ -192,7 +191,6 @@ def tight(target: str) -> Iterator[tuple[Stage, Plan]]:
                 yield stage, found
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_planner_uses_the_least_distance(target: str) -> None:
     """With all its permissions the output of every case of one node begins as near to an input as it may.
