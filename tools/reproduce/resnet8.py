@@ -1,19 +1,18 @@
 """ResNet-8 (MLPerf Tiny) on a Cortex-M7, all of dnnc together, against what dnnc makes of it at 8 bits.
 
 1. Holistic filter pruning with two budgets on the target, modelled cycles and flash.
-2. Fine-tuning; most of the loss is the distance to the answers of a larger network (vgg_small).
+2. Fine-tuning; half of the loss is the distance to the answers of a larger network (vgg_small).
 3. Quantisation-aware training with learned steps: 4 bits in the layers with the most weights for their
    multiplications, as many as the flash budget asks for, 8 bits in the others.
 
---from-weights measures the network that is stored in weights/resnet8_small.npz; without it, a full run makes that file;
---again takes the second and third step once more from there, which is one more cycle of falling rates.
+--from-weights measures the network that is stored in weights/resnet8_small.npz; without it, a full run makes that file.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,6 @@ from dnnc.quantise.measure import correct_percent
 from dnnc.simulate import quantise_inputs, simulate_batches
 
 FLASH, CYCLES, DROP = 0.4, 0.6, 0.5
-#: How much of the loss is the distance to the larger network's answers.
-DISTIL = 0.9
 #: What pruning aims at, at 8 bits: narrow weights take more cycles and less flash.
 PRUNED_FLASH, PRUNED_CYCLES = 0.62, 0.56
 STORED = WEIGHTS / "resnet8_small.npz"
@@ -109,39 +106,19 @@ def widths(graph: Graph, bytes_to_save: float) -> dict[str, int]:
     return found
 
 
-def off_grid(graph: Graph) -> Graph:
-    """The graph without the codes and ranges that training prescribed to the quantiser."""
-    inputs = (replace(i, type=replace(i.type, quant=None)) for i in graph.inputs)
-    nodes = (
-        replace(
-            n,
-            params={k: v for k, v in n.params.items() if k not in ("weight_scale", "weight_bits")},
-            type=replace(n.type, quant=None),
-        )
-        for n in graph.nodes
-    )
-    return replace(graph, inputs=tuple(inputs), nodes=tuple(nodes)).verify()
-
-
-def pruned(graph: Graph, setting: Setting, before: Program, epochs: int) -> Graph:
-    """The first step."""
+def made(graph: Graph, big: Graph, setting: Setting, before: Program, epochs: tuple[int, ...]) -> Graph:
+    """The network on its grid, by the three steps; epochs of each."""
     limits = {"flash_bytes": int(PRUNED_FLASH * before.flash), "cycles": int(PRUNED_CYCLES * before.cycles)}
-    found = Hfp(**limits, epochs=epochs, finetune=0, distil=0.0).apply(graph, setting)
-    for note in (*found.notes, *([found.missed] if found.missed else [])):
+    pruned = Hfp(**limits, epochs=epochs[0], finetune=0, distil=0.0).apply(graph, setting)
+    for note in (*pruned.notes, *([pruned.missed] if pruned.missed else [])):
         print(note, flush=True)
-    return found.graph
-
-
-def trained(graph: Graph, big: Graph, setting: Setting, before: Program, epochs: tuple[int, ...]) -> Graph:
-    """The network on its grid, by the second and third step; epochs of each."""
-    recipe = Recipe(epochs=epochs[0], rate=0.05, distil=DISTIL, temperature=4.0)
+    recipe = Recipe(epochs=epochs[1], rate=0.05, distil=0.5, temperature=4.0)
     tuned = train(
-        graph, setting.train, recipe, teacher=big, seed=setting.seed, progress=setting.progress,
+        pruned.graph, setting.train, recipe, teacher=big, seed=setting.seed, progress=setting.progress,
         checkpoint=setting.checkpoint,
     )  # fmt: skip
     assert setting.measure is not None
     # records of 4 bits, and of 8 beside them, take a little more code
-    print(f"tuned: {common.accuracy(tuned, setting.labelled('resnet8')):.2f} % of held-out images", flush=True)
     wanted = setting.measure(tuned).flash_bytes - FLASH * before.flash + 0.01 * before.flash
     chosen = widths(tuned, wanted)
     calibration = calibrate(tuned, setting.sample, setting.target)
@@ -149,16 +126,12 @@ def trained(graph: Graph, big: Graph, setting: Setting, before: Program, epochs:
         {n.name: np.full(len(n.params["weight"]), chosen[n.name], np.uint8) for n in linear_nodes(tuned.nodes)},
         Uniform().allocate(calibration, setting.target).activation_bits,
     )
-    policy = Lsq(epochs=epochs[1], rate=0.002, distil=DISTIL)
-    found = policy.at(tuned, calibration, allocation, replace(setting, original=big))
-    print(*found.notes, sep="\n", flush=True)
-    return found.graph
+    return Lsq(epochs=epochs[2]).at(tuned, calibration, allocation, setting).graph
 
 
 def main() -> None:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--from-weights", action="store_true", help=f"measure what is stored in {STORED.name}")
-        parser.add_argument("--again", action="store_true", help=f"train what is stored in {STORED.name} once more")
         parser.add_argument("--epochs", type=int, nargs=3, help="closing gates, fine-tuning, training on the grid")
         parser.add_argument("--checkpoint", type=Path, help="folder; an interrupted run goes on from there")
 
@@ -174,12 +147,7 @@ def main() -> None:
         setting = common.setting(
             data, measure=lambda g: build.usage(g, data.sample, target), checkpoint=options.rest.checkpoint
         )
-        big = graph if options.smoke else teacher()
-        if options.rest.again:
-            start = off_grid(load_graph(STORED.read_bytes(), ops.BY_KIND))
-        else:
-            start = pruned(graph, setting, before, epochs[0])
-        small = trained(start, big, setting, before, epochs[1:])
+        small = made(graph, graph if options.smoke else teacher(), setting, before, epochs)
         if options.mode == "full":
             STORED.write_bytes(dump_graph(small))
     after = compiled(small, Lsq(), data)
