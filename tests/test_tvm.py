@@ -78,9 +78,10 @@ def test_linear_layers_of_this_machines_products_equal_the_simulator(start: int)
     if machine().dot == PLAIN:
         pytest.skip("this machine has no product of its own")
     chunk = CASES[start : start + CHUNK]
-    wrong = differing(
-        [c for c in chunk if any(isinstance(n.op, Conv2D | Dense) for n in c.graph().nodes)], machine().dot
-    )
+    linear = [c for c in chunk if any(isinstance(n.op, Conv2D | Dense) for n in c.graph().nodes)]
+    if not linear:
+        pytest.skip("none of these cases has a layer with weights")
+    wrong = differing(linear, machine().dot)
     assert not wrong, f"TVM differs from the simulator: {', '.join(wrong)}"
 
 

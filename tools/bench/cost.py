@@ -18,7 +18,7 @@ import numpy as np
 
 from dnnc.report.markdown import table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 
 import cost_mcu
 
