@@ -47,7 +47,10 @@ def requantise(accumulator: Expr, multiplier: Expr, left_shift: int, zero_point:
 
 @dataclass
 class Call:
-    """One node. Inputs that are constants of the graph have one sample, which serves all."""
+    """One node. Inputs that are constants of the graph have one sample, which serves all.
+
+    A lowering may leave in `arranged` how its kernel is scheduled.
+    """
 
     node: Node
     types: tuple[TensorType, ...]
@@ -55,6 +58,7 @@ class Call:
     inputs: list[te.Tensor]
     fixed: tuple[bool, ...]
     constants: list[tuple[te.Tensor, Array]] = field(default_factory=list)
+    arranged: Callable[[tirx.PrimFunc], tirx.PrimFunc] | None = None
 
     @property
     def op(self) -> Op:

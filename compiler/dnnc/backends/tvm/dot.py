@@ -21,4 +21,4 @@ class Dot:
 
 PLAIN = Dot(4)
 #: VPDPBUSD of AVX-512: sixteen sums of four products.
-VNNI = Dot(16, 4, unsigned=True, intrinsic="dot_16x4_vnni")
+VNNI = Dot(16, 4, unsigned=True, intrinsic="dnnc_vpdpbusd_512")

@@ -18,6 +18,7 @@ from tvm import te, tirx
 from dnnc.backends.tvm.call import Call, axes, int32, requantise, storage
 from dnnc.backends.tvm.dot import PLAIN, Dot
 from dnnc.backends.tvm.planes import offset_of, pack_units, planes_of
+from dnnc.backends.tvm.schedule import arrange
 from dnnc.backends.tvm.simple import limits
 from dnnc.fixed import INT32_MAX
 from dnnc.ops.common import linear_bounds, quant_of
@@ -99,6 +100,8 @@ def lower_linear(call: Call, dot: Dot) -> te.Tensor:
 def windows(layer: Layer, dot: Dot) -> te.Tensor:
     call, op = layer.call, layer.op
     dot = dot if quant_of(call.types[0]).bits <= 8 and (not dot.unsigned or _fits_unsigned(layer)) else PLAIN
+    if dot.intrinsic is not None:
+        call.arranged = lambda kernel: arrange(kernel, dot, layer.image[2])
     image = padded_image(layer, dot)
     weight = unpacked(layer, dot)
     rows, columns = layer.pixels

@@ -82,7 +82,9 @@ def _step(graph: Graph, node: Node, number: int, constants: Mapping[str, Array],
     result = LOWERINGS[type(node.op)](call, dot)
     arguments = [*tensors.values(), *(tensor for tensor, _ in call.constants), result]
     function = f"k{number}_{node.op.kind.lower()}"
-    kernel = te.create_prim_func(arguments).with_attr("global_symbol", function).with_attr("tirx.noalias", True)
+    kernel = te.create_prim_func(arguments)
+    kernel = call.arranged(kernel) if call.arranged else kernel
+    kernel = kernel.with_attr("global_symbol", function).with_attr("tirx.noalias", True)
     return Step(node, function, names, tuple((tensor.op.name, value) for tensor, value in call.constants), kernel)
 
 
