@@ -111,7 +111,8 @@ def main() -> None:
     common.plot(options, curves, "times fewer parameters", "% of test images", log=True)
     table.finish(
         f"{len(sample)} training images for statistics; no held-out images decided anything; every row is one look at "
-        f"{len(data.test)} test images; of the defaults, the number of refits (four) was first chosen with a look at some of them",
+        f"{len(data.test)} test images; of the defaults, the number of refits (four) was first chosen with a look at "
+        "some of them",
     )
 
 
