@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from cases import RELU, Maker
+from digits import Net
 from dnnc.artefact import INTEGER_GRAPH, Artefact
 from dnnc.backends.c import emit, lower
-from dnnc.build import foresee, foresee_model, layout
+from dnnc.build import finish, foresee, foresee_model, layout
 from dnnc.cost.loader import load_target
 from dnnc.driver import compile_with_report
 from dnnc.frontend import read
@@ -138,3 +139,17 @@ def test_a_sketch_keeps_zeros_and_finds_dead_channels() -> None:
     assert drawn.by_name[first.name].params["weight"][2].flat[0] == 0
     left = simplify(drawn, Simplify()).by_name[first.name].params["weight"]
     assert len(left) == len(weight) - 1
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_no_channel_is_lost_that_has_weights(bits: int) -> None:
+    """Layers on layers: values that hardly vary would make those behind them constant, which are then taken out."""
+    net = Net(8, 8, 8)
+    x = "x"
+    for depth in range(5):
+        x = net.conv(f"dw{depth}", x, 8, groups=8)
+        x = net.conv(f"pw{depth}", x, 8, kernel=1)
+    graph = net.graph(net.dense("fc", net.add("mean", ReduceMean(axes=(0, 1)), [x]), 4))
+    made = finish(sketch(graph, bits, 8), load_target("cortex-m7"))
+    assert [n.name for n in made.nodes] == [n.name for n in graph.nodes]

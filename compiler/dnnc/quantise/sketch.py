@@ -24,7 +24,8 @@ from dnnc.quantise.weights import code_range
 
 #: Values cover 0..6, so that Relu and Relu6 are limits of the storage.
 _REACH = 6.0
-#: Scale of an input times that of a weight, of the scale of the output.
+#: Scale of an input times that of an 8-bit weight, of the scale of the output. Narrower codes are as much larger: were
+#: they not, values would hardly vary, and what reads them would be the same for every input.
 _RATIO = 2.0**-8
 #: The largest code's weight, of the channel's largest weight: what least error makes of it, about.
 _FACTORS = {1: 0.5, 2: 0.6, 3: 0.65, 4: 0.75}
@@ -64,7 +65,7 @@ def _node(node: Node, weight_bits: Mapping[str, Sequence[int]] | int, types: Map
         params |= _weights(node, weight_bits)
         x, y = ins[0].quant, out.quant
         assert x is not None and y is not None
-        params["weight_scale"] = np.full(len(params["weight"]), _RATIO * y.scale / x.scale)
+        params["weight_scale"] = _RATIO * y.scale / x.scale * 2.0 ** (8.0 - params["weight_bits"])
         # In the middle of the values, so that no channel is constant but for weights that are all 0; of these, too,
         # unless its own makes them 0.
         dead = ~params["weight"].reshape(len(params["weight"]), -1).any(axis=1)
