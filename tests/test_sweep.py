@@ -76,7 +76,7 @@ def test_candidates_differ_and_are_always_the_same() -> None:
     graph, seen, _ = trained()
     target = load_target("cortex-m7")
     calibration = calibrate(graph, seen.first(128), target)
-    found = [candidates(calibration, target, (2500, 6000), 12, "layer", 0, silent) for _ in range(2)]
+    found = [candidates(calibration, target, (7000, 14000), 12, "layer", 0, silent) for _ in range(2)]
     keys = [c.key for c in found[0]]
     assert keys == [c.key for c in found[1]] and len(set(keys)) == len(keys) >= 12
     assert "uniform{weights=4}" in {c.origin for c in found[0]}
