@@ -20,10 +20,9 @@ class Preset:
 
 #: With labels accuracy can be measured and trained for: budgets are generous, and what they cost is learned back.
 LABELLED = {
-    # One width throughout: the kernels of a second one are more code than they save in small networks.
-    "small": Preset(("hfp{params=0.3,macs=0.6}",), 20, "lsq{weights=4}"),
+    "small": Preset(("hfp{params=0.3,macs=0.45}",), 20, "fisher{max_drop=0.5}"),
     "fast": Preset(("hfp{macs=0.35}",), 20, "int8"),
-    "balanced": Preset(("hfp{params=0.5,macs=0.5}",), 20, "fisher{max_drop=0.5}"),
+    "balanced": Preset(("hfp{params=0.6,macs=0.6}",), 20, "fisher{max_drop=0.5}"),
 }
 #: Without labels nothing is trained: what can be taken out in one shot, and bits by how far outputs move.
 UNLABELLED = {
