@@ -71,9 +71,7 @@ class WithCode(LayerModel):
         calls = {n: {f"{kinds[n]}_w{b}": code for b in set(bits[n].tolist())} if n in bits else {} for n in found}
         nodes = self.graph.by_name
         flash = {n: linear_bytes(nodes[n], bits[n]) if n in bits else 0 for n in found}
-        return {
-            name: Spent(replace(spent.cost, flash_bytes=flash[name]), calls[name]) for name, spent in found.items()
-        }
+        return {name: Spent(replace(spent.cost, flash_bytes=flash[name]), calls[name]) for name, spent in found.items()}
 
     def network(self, bits: Mapping[str, Any], widths: Mapping[str, int]) -> NetworkCost:
         flash = sum(linear_bytes(node, bits[node.name]) for node in linear_nodes(self.graph.nodes))
