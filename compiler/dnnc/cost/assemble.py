@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import ceil
+from typing import Generic, TypeVar
 
 from dnnc.cost import energy
 from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.estimate import LayerCost
+from dnnc.cost.estimate import LayerCost, NetworkCost, summed
 from dnnc.cost.layer import LayerWork
 from dnnc.errors import TargetError
+
+Array = TypeVar("Array")
 
 #: Bias and multiplier of an output channel.
 CHANNEL_BYTES = 8
 TABLE_BYTES, SLOPE_BYTES = 256, 4
+
+
+@dataclass(frozen=True)
+class AcceleratorModel(ABC, Generic[Array]):
+    """A CostModel, but for what a layer takes; layers do not change what their neighbours take."""
+
+    hardware: Accelerator
+
+    @property
+    def clock_hz(self) -> int:
+        return self.hardware.clock_hz
+
+    @property
+    def array(self) -> Array:
+        found: Array = self.hardware.array
+        return found
+
+    @abstractmethod
+    def layer(self, work: LayerWork) -> LayerCost:
+        """Of one layer by itself."""
+
+    def network(self, works: Sequence[LayerWork]) -> NetworkCost:
+        """Of all layers in their order."""
+        return summed(self.layer, works, self.clock_hz, self.hardware.quality)
 
 
 def next_width(bits: int, offered: tuple[int, ...]) -> int:

@@ -11,13 +11,11 @@ computed in turn, each width in its own columns. Operations without weights pass
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dnnc.cost import energy
-from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.assemble import assemble, elementwise, widened
-from dnnc.cost.estimate import LayerCost, NetworkCost, summed
+from dnnc.cost.assemble import AcceleratorModel, assemble, elementwise, widened
+from dnnc.cost.estimate import LayerCost
 from dnnc.cost.layer import LayerWork
 from dnnc.cost.systolic import tiles
 
@@ -48,20 +46,8 @@ def product_cycles(work: LayerWork, array: BitSerial) -> int:
     return passes * total
 
 
-@dataclass(frozen=True)
-class BitSerialModel:
+class BitSerialModel(AcceleratorModel[BitSerial]):
     """A CostModel."""
-
-    hardware: Accelerator
-
-    @property
-    def clock_hz(self) -> int:
-        return self.hardware.clock_hz
-
-    @property
-    def array(self) -> BitSerial:
-        found: BitSerial = self.hardware.array
-        return found
 
     def layer(self, work: LayerWork) -> LayerCost:
         array, hardware = self.array, self.hardware
@@ -78,9 +64,6 @@ class BitSerialModel:
             self._sram_bits(work, mean_bits, input_bits),
             {"mac": work.macs * self._mac_pj(mean_bits, input_bits)},
         )
-
-    def network(self, works: Sequence[LayerWork]) -> NetworkCost:
-        return summed(self.layer, works, self.clock_hz, self.hardware.quality)
 
     def _sram_bits(self, work: LayerWork, weight_bits: float, input_bits: int) -> int:
         """Weights once for each part of the rows, inputs once for each part of the columns; results once.

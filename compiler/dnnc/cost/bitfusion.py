@@ -12,14 +12,12 @@ narrowest operands; a layer takes the less of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
-from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.assemble import assemble, elementwise, mac_pj, widened
-from dnnc.cost.estimate import LayerCost, NetworkCost, summed
+from dnnc.cost.assemble import AcceleratorModel, assemble, elementwise, mac_pj, widened
+from dnnc.cost.estimate import LayerCost
 from dnnc.cost.layer import LayerWork
 from dnnc.cost.systolic import tiles
 
@@ -57,20 +55,8 @@ def product_cycles(work: LayerWork, array: BitFusion, weight_bits: int) -> int:
     return height * width * work.groups * tiles(channels // work.groups, array.columns) * min(together, apart)
 
 
-@dataclass(frozen=True)
-class BitFusionModel:
+class BitFusionModel(AcceleratorModel[BitFusion]):
     """A CostModel. A layer of several widths is computed at its widest."""
-
-    hardware: Accelerator
-
-    @property
-    def clock_hz(self) -> int:
-        return self.hardware.clock_hz
-
-    @property
-    def array(self) -> BitFusion:
-        found: BitFusion = self.hardware.array
-        return found
 
     def layer(self, work: LayerWork) -> LayerCost:
         array, work = self.array, widened(work, self.hardware)
@@ -83,9 +69,6 @@ class BitFusionModel:
             energy = work.macs * mac_pj(self.hardware, work.weight_bits, work.activation_bits)
         cycles = product_cycles(work, array, work.weight_bits)
         return assemble(work, self.hardware, cycles, self._sram_bits(work), {"mac": energy})
-
-    def network(self, works: Sequence[LayerWork]) -> NetworkCost:
-        return summed(self.layer, works, self.clock_hz, self.hardware.quality)
 
     def _sram_bits(self, work: LayerWork) -> int:
         """Inputs once for each part of the columns, weights once (they stay in the elements), results once."""

@@ -16,15 +16,14 @@ Left out: layers that are cut into slices of channels, whose weights arrive whil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, prod
 
-from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.assemble import assemble, mac_pj, widened
+from dnnc.cost.assemble import AcceleratorModel, assemble, mac_pj, widened
 from dnnc.cost.energy import add_pj
-from dnnc.cost.estimate import LayerCost, NetworkCost, summed
+from dnnc.cost.estimate import LayerCost
 from dnnc.cost.ethos_u55_blocks import CORES, SUBKERNEL, Blocks, Core, blocks_of, up
 from dnnc.cost.layer import Image, LayerWork
 from dnnc.cost.systolic import tiles
@@ -46,19 +45,11 @@ class EthosU55:
     macs: int
 
 
-@dataclass(frozen=True)
-class EthosU55Model:
+class EthosU55Model(AcceleratorModel[EthosU55]):
     """A CostModel."""
 
-    hardware: Accelerator
-
-    @property
-    def clock_hz(self) -> int:
-        return self.hardware.clock_hz
-
     def layer(self, work: LayerWork) -> LayerCost:
-        array: EthosU55 = self.hardware.array
-        core, work = CORES[array.macs], widened(work, self.hardware)
+        core, work = CORES[self.array.macs], widened(work, self.hardware)
         if not work.linear and work.kind not in ("max-pool", "average-pool"):
             bits = work.total_input_bits + work.total_output_bits
             energy = {"vector": work.output_elements * add_pj(32)}
@@ -71,9 +62,6 @@ class EthosU55Model:
         constants = coded_bytes(work)
         pj = work.macs * mac_pj(self.hardware, 8, 16 if work.activation_bits > 8 else 8)
         return assemble(work, self.hardware, cycles, 8 * moved, {"mac": pj}, constants)
-
-    def network(self, works: Sequence[LayerWork]) -> NetworkCost:
-        return summed(self.layer, works, self.clock_hz, self.hardware.quality)
 
 
 def layer_cycles(work: LayerWork, core: Core, blocks: Blocks) -> int:

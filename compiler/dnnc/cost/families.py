@@ -53,21 +53,17 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "roofline": Family(Roofline, RooflineModel, _roofline_peak),
     }
 )
-#: The models of targets that dnnc writes programs for, by the target's family.
-PROGRAMMED: Mapping[str, Callable[[Target], CostModel]] = MappingProxyType({})
 
 
 def has_model(hardware: Target | Accelerator) -> bool:
     """Whether costs of it can be foreseen from a network's layers."""
-    return isinstance(hardware, Accelerator) or hardware.family in PROGRAMMED
+    return isinstance(hardware, Accelerator)
 
 
 def model_of(hardware: Target | Accelerator) -> CostModel:
     """The cost model of some hardware. Raises TargetError where its costs are measured, not modelled."""
     if isinstance(hardware, Accelerator):
         return FAMILIES[hardware.family].model(hardware)
-    if hardware.family in PROGRAMMED:
-        return PROGRAMMED[hardware.family](hardware)
     raise TargetError(
         f"what a network costs there is measured: run `dnnc compile --target {hardware.name}`, and "
         f"`dnnc estimate` on the folder that it writes"

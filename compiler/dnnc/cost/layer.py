@@ -15,7 +15,8 @@ from dnnc.ir.graph import Graph, Node
 from dnnc.ir.types import Shape, TensorType
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
-from dnnc.ops.movement import Constant, Reshape
+from dnnc.ops.lifetimes import lifetimes
+from dnnc.ops.movement import Reshape
 from dnnc.ops.pool import AvgPool2D, MaxPool2D, ReduceMean
 
 #: Height, width, channels.
@@ -231,25 +232,10 @@ def _value_bits(graph: Graph, given: Mapping[str, int] | int | None) -> dict[str
 
 def _live_bits(graph: Graph, widths: Mapping[str, int]) -> list[int]:
     """For each step the bits of the values that exist: made, or an input of the graph, and still to be read."""
-    root: dict[str, str | None] = {source.name: source.name for source in graph.inputs}
-    for node in graph.nodes:
-        view = isinstance(node.op, Reshape)
-        root[node.name] = root[node.inputs[0]] if view else None if isinstance(node.op, Constant) else node.name
-    first = {source.name: 0 for source in graph.inputs}
-    last = dict(first)
-    for step, node in enumerate(graph.nodes):
-        for value in (*node.inputs, node.name):
-            owner = root[value]
-            if owner is not None:
-                first.setdefault(owner, step)
-                last[owner] = step
-    for output in graph.outputs:
-        owner = root[output.value]
-        if owner is not None:
-            last[owner] = len(graph.nodes)
     bits = [0] * (len(graph.nodes) + 1)
-    for name, start in first.items():
-        for step in range(start, min(last[name], len(graph.nodes) - 1) + 1):
+    for name, (first, last) in lifetimes(graph).items():
+        # Inputs are there at the first step, read or not.
+        for step in range(max(first, 0), min(max(last, 0), len(graph.nodes) - 1) + 1):
             bits[step] += graph.types[name].size * widths[name]
     return bits
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from dnnc import resources
 from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.families import FAMILIES, PROGRAMMED
+from dnnc.cost.families import FAMILIES
 from dnnc.cost.strict import nearest, read
 from dnnc.cost.target import MICROCONTROLLER, Target
 from dnnc.errors import TargetError
@@ -78,7 +78,7 @@ def _made(path: Path) -> Target | Accelerator:
     where, folder = str(path), path.resolve().parent
     tree = _tree(path, ())
     family = tree.get("family", MICROCONTROLLER)
-    if family == MICROCONTROLLER or family in PROGRAMMED:
+    if family == MICROCONTROLLER:
         target = read(Target, tree, where, folder=folder, inherited=_inherited(path))
         _check_target(target, where)
         return target

@@ -5,12 +5,11 @@ cycles = max(MACs / (macs_per_cycle * utilisation), traffic / bandwidth). What i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.assemble import assemble, elementwise, mac_pj, next_width, widened
-from dnnc.cost.estimate import LayerCost, NetworkCost, summed
+from dnnc.cost.assemble import AcceleratorModel, assemble, elementwise, mac_pj, next_width, widened
+from dnnc.cost.estimate import LayerCost
 from dnnc.cost.layer import LayerWork
 
 
@@ -26,20 +25,8 @@ class Roofline:
     elements_per_cycle: float
 
 
-@dataclass(frozen=True)
-class RooflineModel:
+class RooflineModel(AcceleratorModel[Roofline]):
     """A CostModel."""
-
-    hardware: Accelerator
-
-    @property
-    def clock_hz(self) -> int:
-        return self.hardware.clock_hz
-
-    @property
-    def array(self) -> Roofline:
-        found: Roofline = self.hardware.array
-        return found
 
     def layer(self, work: LayerWork) -> LayerCost:
         array, hardware = self.array, self.hardware
@@ -51,6 +38,3 @@ class RooflineModel:
         traffic = work.total_input_bits + work.total_weight_bits + work.total_output_bits
         energy = work.macs * mac_pj(hardware, work.weight_bits, work.activation_bits)
         return assemble(work, hardware, work.macs / (array.macs_per_cycle[bits] * share), traffic, {"mac": energy})
-
-    def network(self, works: Sequence[LayerWork]) -> NetworkCost:
-        return summed(self.layer, works, self.clock_hz, self.hardware.quality)

@@ -12,13 +12,11 @@ traffic, not cycles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dnnc.cost.accelerator import Accelerator
-from dnnc.cost.assemble import assemble, elementwise, mac_pj, widened
+from dnnc.cost.assemble import AcceleratorModel, assemble, elementwise, mac_pj, widened
 from dnnc.cost.energy import ACCUMULATOR_BITS
-from dnnc.cost.estimate import LayerCost, NetworkCost, summed
+from dnnc.cost.estimate import LayerCost
 from dnnc.cost.layer import Gemm, LayerWork
 
 DATAFLOWS = ("weight-stationary", "output-stationary", "input-stationary")
@@ -49,20 +47,8 @@ def tiles(extent: int, size: int) -> int:
     return -(-extent // size)
 
 
-@dataclass(frozen=True)
-class SystolicModel:
+class SystolicModel(AcceleratorModel[Systolic]):
     """A CostModel."""
-
-    hardware: Accelerator
-
-    @property
-    def clock_hz(self) -> int:
-        return self.hardware.clock_hz
-
-    @property
-    def array(self) -> Systolic:
-        found: Systolic = self.hardware.array
-        return found
 
     def layer(self, work: LayerWork) -> LayerCost:
         array, work = self.array, widened(work, self.hardware)
@@ -71,9 +57,6 @@ class SystolicModel:
         cycles = work.groups * product_cycles(work.gemm, array.rows, array.columns, array.dataflow)
         energy = work.macs * mac_pj(self.hardware, work.weight_bits, work.activation_bits)
         return assemble(work, self.hardware, cycles, self._sram_bits(work), {"mac": energy})
-
-    def network(self, works: Sequence[LayerWork]) -> NetworkCost:
-        return summed(self.layer, works, self.clock_hz, self.hardware.quality)
 
     def _sram_bits(self, work: LayerWork) -> int:
         """Operands that enter the array: what is stationary once, what streams once for each part of it."""

@@ -1,6 +1,6 @@
 """Which values need bytes of the arena, how many and when; and who may write over whom.
 
-Steps are the indices of `graph.nodes`; the inputs arrive at step -1 and the outputs are read at step len(graph.nodes).
+Steps are those of `dnnc.ops.lifetimes`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dnnc.ir.graph import Graph
-from dnnc.ops.movement import Constant, Reshape
+from dnnc.ops.lifetimes import lifetimes, roots
 
 #: Offsets and sizes are multiples of this many bytes; the arena itself is aligned to 8.
 ALIGNMENT = 4
@@ -45,33 +45,11 @@ class Distance:
 Overwrites: TypeAlias = Mapping[str, Mapping[str, Distance]]
 
 
-def roots(graph: Graph) -> dict[str, str | None]:
-    """value -> the value in whose bytes it lies: itself, the source of a view (Reshape), None for a constant."""
-    found: dict[str, str | None] = {source.name: source.name for source in graph.inputs}
-    for node in graph.nodes:
-        if isinstance(node.op, Reshape):
-            found[node.name] = found[node.inputs[0]]
-        else:
-            found[node.name] = None if isinstance(node.op, Constant) else node.name
-    return found
-
-
 def buffers(graph: Graph) -> dict[str, Buffer]:
-    """The buffer of every value that has its own. What nobody reads still lives while it is written."""
-    root = roots(graph)
-    first = {source.name: -1 for source in graph.inputs}
-    last = dict(first)
-    for step, node in enumerate(graph.nodes):
-        for value in (*node.inputs, node.name):
-            owner = root[value]
-            if owner is not None:
-                first.setdefault(owner, step)
-                last[owner] = step
-    for output in graph.outputs:
-        owner = root[output.value]
-        if owner is not None:
-            last[owner] = len(graph.nodes)
-    return {name: Buffer(aligned(graph.types[name].nbytes), first[name], last[name]) for name in first}
+    """The buffer of every value that has its own."""
+    return {
+        name: Buffer(aligned(graph.types[name].nbytes), first, last) for name, (first, last) in lifetimes(graph).items()
+    }
 
 
 def candidates(graph: Graph, overwrites: Overwrites) -> dict[str, dict[str, Distance]]:

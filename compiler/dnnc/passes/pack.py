@@ -9,7 +9,7 @@ from dataclasses import replace
 from dnnc.ir.graph import Graph, Node
 from dnnc.ir.types import Shape
 from dnnc.ops.common import quant_of
-from dnnc.passes.lifetime import roots
+from dnnc.ops.lifetimes import roots
 
 
 def pack_activations(

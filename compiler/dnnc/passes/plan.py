@@ -14,7 +14,8 @@ from itertools import islice
 from typing import TypeAlias
 
 from dnnc.ir.graph import Graph
-from dnnc.passes.lifetime import Distance, Overwrites, aligned, buffers, candidates, roots
+from dnnc.ops.lifetimes import roots
+from dnnc.passes.lifetime import Distance, Overwrites, aligned, buffers, candidates
 from dnnc.passes.place import Piece, Placer, clashes, live_bytes
 
 #: (what, name): a "value", the "scratch" of a node, or the "slot" of an output that is copied there.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dnnc.errors import BudgetError
 from dnnc.ir.graph import Graph
-from dnnc.ops.movement import Constant, Reshape
+from dnnc.ops.lifetimes import lifetimes
 from dnnc.quantise.bits.costing import Choices, Source
 from dnnc.quantise.calibrate import Calibration
 from dnnc.quantise.programme import Cut, Problem, Solution, solve
@@ -196,21 +196,8 @@ def live_bytes(graph: Graph, widths: Mapping[str, int]) -> NDArray[np.float64]:
 
 def _live(graph: Graph) -> list[set[str]]:
     """The values with bytes of their own that live while each node runs."""
-    root: dict[str, str | None] = {source.name: source.name for source in graph.inputs}
-    for node in graph.nodes:
-        view = isinstance(node.op, Reshape)
-        root[node.name] = root[node.inputs[0]] if view else None if isinstance(node.op, Constant) else node.name
-    last: dict[str, int] = {}
-    for step, node in enumerate(graph.nodes):
-        last |= {owner: step for v in (*node.inputs, node.name) if (owner := root[v]) is not None}
-    last |= {owner: len(graph.nodes) for o in graph.outputs if (owner := root[o.value]) is not None}
-    found: list[set[str]] = []
-    alive = {source.name for source in graph.inputs}
-    for step, node in enumerate(graph.nodes):
-        owner = root[node.name]
-        alive = {v for v in alive if last.get(v, -1) >= step} | ({owner} if owner is not None else set())
-        found.append(set(alive))
-    return found
+    lives = lifetimes(graph).items()
+    return [{name for name, (first, last) in lives if first <= step <= last} for step in range(len(graph.nodes))]
 
 
 def _never_overlapping(graph: Graph) -> list[list[str]]:
