@@ -26,6 +26,8 @@ from dnnc.quantise.bytes import linear_nodes
 #: lambda at the start and at the end, per training rather than per step: its integral, times the distance to the mode,
 #: is what a weight without gradient moves. From a few short runs on LeNet-5 and vgg_small, not from a search.
 _FIRST, _LAST = 0.05, 300.0
+#: From here on lambda is infinite: weights stay at their modes, biases and normalisation settle on them.
+_HELD = 0.95
 #: Mean distance of the weights to the grid, in steps, that final rounding may meet.
 _LARGEST_DISTANCE = 0.01
 
@@ -36,10 +38,11 @@ class Symog(TrainedPolicy):
     bits: -1, 0, 1), times a step that is a power of two.
 
     Training computes with the float weights and adds lambda * sum (w - Q(w))**2 / 2 to the loss, Q being the nearest
-    point of the grid; lambda grows exponentially, so that weights change modes early and are frozen late; weights are
-    clipped to the grid's ends. (The paper divides each layer's term by its number of weights; then large layers feel
-    no force, and small ones all of it. Here every weight feels the same. The term is applied as a proximal step after
-    the gradient's, which is stable however large lambda gets.)
+    point of the grid; lambda grows exponentially, so that weights change modes early and are frozen late; the last
+    twentieth of training holds them where they are, so that rounding in the end moves nothing. Weights are clipped to
+    the grid's ends. (The paper divides each layer's term by its number of weights; then large layers feel no force, and
+    small ones all of it. Here every weight feels the same. The term is applied as a proximal step after the gradient's,
+    which is stable however large lambda gets.)
 
     strict=no: layers are normalised in training, as BatchNorm would, and that factor becomes part of the scales: codes
     stay, a channel's scale is 2**-f times its factor. strict=yes, and all targets that only shift: no normalisation,
@@ -154,6 +157,8 @@ class Pull(Hooks):
 
     def after_step(self, params: Params, progress: float) -> None:
         strength = _FIRST * (_LAST / _FIRST) ** progress * max(progress - self.last, 0.0)
+        if progress >= _HELD:
+            strength = math.inf
         self.last = progress
         for name, step in self.steps.items():
             weight, end = params[name]["weight"], self.top * step

@@ -24,7 +24,7 @@ from dnnc.quantise.menu import Menu
 _RESOLUTION = 0.015
 #: Samples that a network is measured on: as many as these multiply-accumulates allow, within limits.
 _MEASURE_MACS = 3e10
-_MEASURE_SAMPLES = (100, 1000)
+_MEASURE_SAMPLES = (100, 4000)
 #: How far outputs may move, beyond what the widest weights cost (see `measure.changed`): 2 % of the probability of a
 #: classifier, 1 % of the variance (20 dB) of other outputs.
 MOVED = {True: 0.02, False: 0.01}
