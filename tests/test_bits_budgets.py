@@ -167,6 +167,18 @@ def test_slow_widths_are_not_chosen_for_speed() -> None:
         assert all((set(bits.tolist()) <= {8}) != narrow for bits in least.bits.values())
 
 
+def test_uniform_widths_cost_what_they_cost_and_keep_to_budgets() -> None:
+    calibration, chooser = calibrated()[0], allocator(FASTER)
+    every = chooser.uniform({})
+    assert [{int(b) for row in d.bits.values() for b in row} for d in every] == [{width} for width in WIDTHS]
+    for decision in every:
+        cost = LayerModel(calibration.graph, FASTER).network(decision.bits, decision.activation_bits)
+        flash = sum(linear_bytes(n, decision.bits[n.name]) for n in linear_nodes(calibration.graph.nodes))
+        assert decision.costs["cycles"] == cost.cycles
+        assert decision.costs["flash_bytes"] == other_bytes(calibration.graph, 8) + flash
+    assert len(chooser.uniform({"cycles": every[1].costs["cycles"]})) == 2
+
+
 def test_what_comes_between_layers_counts() -> None:
     late = replace(FASTER, between_layers=5000)
     free, least = allocator(late).least_loss({}), allocator(late).least_cost("cycles", {})

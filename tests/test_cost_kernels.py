@@ -26,7 +26,7 @@ CALIBRATED = tuple(name for name in list_targets() if (load_target(name).folder 
 
 @pytest.mark.quick
 def test_the_cores_that_programs_are_measured_on_are_calibrated() -> None:
-    assert {"cortex-m7", "cortex-m4", "cortex-m0plus"} <= set(CALIBRATED)
+    assert {"cortex-m7", "cortex-m4", "cortex-m33", "cortex-m0plus", "rv32imc"} <= set(CALIBRATED)
 
 
 @pytest.mark.slow

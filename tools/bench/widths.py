@@ -88,10 +88,11 @@ def main() -> int:
     for name in options.names or NAMES:
         try:
             case = made(name, options.samples, load_target(options.target))
-            rows += on_target(name, case, options.drop)
-            rows += on_array(name, case, options.drop)
+            found = [*on_target(name, case, options.drop), *on_array(name, case, options.drop)]
         except (DnncError, FileNotFoundError, ImportError) as error:
             print(f"{name}: skipped: {error}", file=sys.stderr)
+            continue
+        rows += found
     print(table(HEADINGS, rows, ("network", "on", "bits", "widths")))
     return 0
 

@@ -19,7 +19,7 @@ from dnnc.ir.graph import Graph
 from dnnc.ops.lifetimes import lifetimes
 from dnnc.quantise.bits.costing import Choices, Source
 from dnnc.quantise.calibrate import Calibration
-from dnnc.quantise.programme import Cut, Problem, Solution, solve
+from dnnc.quantise.programme import Cut, Problem, Solution, evaluated, solve
 
 Bits = dict[str, NDArray[np.uint8]]
 Widths = dict[str, int]
@@ -64,6 +64,26 @@ class Allocator:
         narrow = {g: min(widths) for g, widths in self.choices.problem.groups.items()}
         cuts = [Cut({(g, b): 1.0 for b in of if b != narrow[g]}, 0.0) for g, of in self.choices.problem.groups.items()]
         return self._solve(budgets, None, tuple(c for c in cuts if c.weights), with_ram=True)
+
+    def uniform(self, budgets: Mapping[str, float]) -> tuple[Decision, ...]:
+        """The decisions within `budgets` that give all weights one width, and every value its widest."""
+        problem, found = self.choices.problem, []
+        widest = {g: max(of) for g, of in problem.groups.items()}
+        for width in self.choices.widths:
+            options = []
+            for item, bits in zip(problem.items, self.choices.bits, strict=True):
+                fitting = (
+                    k
+                    for k, of in enumerate(item.widths)
+                    if all(widest[g] == b for g, b in of.items()) and (bits is None or bool(np.all(bits[k] == width)))
+                )
+                options.append(next(fitting, None))
+            known = [k for k in options if k is not None]
+            if len(known) == len(options):
+                decision = self._decision(evaluated(problem, known), "ram_bytes" in budgets)
+                if all(decision.costs[k] <= most * (1 + 1e-12) for k, most in budgets.items()):
+                    found.append(decision)
+        return tuple(found)
 
     def within(self, budgets: Mapping[str, float]) -> Decision:
         """`least_loss`. Raises BudgetError naming the budget, the layer that needs most of it, and what would do."""

@@ -87,12 +87,13 @@ class LayerModel:
 @dataclass(frozen=True, eq=False)
 class Choices:
     """problem: for the solver; bits: of each linear item the widths [O] of every option's channels, by item and option.
-    members: of each group of values.
+    members: of each group of values; widths: of weights, on offer.
     """
 
     problem: Problem
     bits: tuple[tuple[Bits, ...] | None, ...]
     members: Mapping[str, Sequence[str]]
+    widths: tuple[int, ...]
 
     def decided(self, options: Sequence[int], widths: Mapping[str, int]) -> tuple[dict[str, Bits], dict[str, int]]:
         """(bits by node, bits by value) of a solution."""
@@ -166,7 +167,7 @@ def choices(
     if packed:
         base[0] = other_bytes(graph, max(max(o) for o in offered.values()))
     once = {kernel: np.array([float(size), 0.0, 0.0]) for kernel, size in sorted(charges.items())}
-    return Choices(Problem(RESOURCES, tuple(items), groups, once, base), tuple(bits_of), members)
+    return Choices(Problem(RESOURCES, tuple(items), groups, once, base), tuple(bits_of), members, tuple(menu.widths))
 
 
 def _layers(calibration: Calibration, menu: Menu, offered: Mapping[str, list[int]], costed: bool) -> list[_Layer]:

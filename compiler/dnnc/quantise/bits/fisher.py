@@ -182,6 +182,7 @@ class Fisher(Policy):
             widest=widest,
             low=least.costs[resource],
             high=widest.costs[resource],
+            others=() if resource == "ram_bytes" else costs.uniform(finite),
         )
         what = UNITS[resource][0]
         if labelled is not None:
@@ -255,7 +256,8 @@ def _change_note(measured: float, samples: int) -> str:
 
 def _by_size(found: Menu, make: Maker) -> Candidates[Bits]:
     """Networks by the bytes of their layers' weights and tables."""
-    widest, narrowest = found.uniform(found.widths[-1]), found.uniform(found.widths[0])
+    uniform = [found.uniform(width) for width in found.widths]
+    widest, narrowest = uniform[-1], uniform[0]
     return Candidates(
         at=lambda most: found.least_bytes(int(most)),
         size=lambda bits: float(found.stored_bytes(bits)),
@@ -263,6 +265,7 @@ def _by_size(found: Menu, make: Maker) -> Candidates[Bits]:
         widest=widest,
         low=float(found.stored_bytes(narrowest)),
         high=float(found.stored_bytes(widest)),
+        others=tuple(uniform),
     )
 
 
