@@ -13,9 +13,9 @@ from cases import RELU, Maker
 from digits import Net
 from dnnc.artefact import INTEGER_GRAPH, Artefact
 from dnnc.backends.c import emit, lower
-from dnnc.build import finish, foresee, foresee_model, layout
 from dnnc.cost.loader import load_target
 from dnnc.driver import compile_with_report
+from dnnc.foresight import finish, foresee, foresee_model, layout
 from dnnc.frontend import read
 from dnnc.ir.graph import Graph, freeze
 from dnnc.ir.serial import dump_graph

@@ -32,10 +32,10 @@ from dnnc.ops.pointwise import Pointwise, PRelu
 from dnnc.ops.pool import AvgPool2D, MaxPool2D, ReduceMean
 from dnnc.passes.plan import plan
 from dnnc.passes.simplify import Simplify, intervals, removed, simplify
-from dnnc.quantise import quantise
 from dnnc.quantise.bits import parse_policy
 from dnnc.quantise.calibrate import calibrate
 from dnnc.quantise.data import synthesise
+from dnnc.quantise.integer import quantise
 from dnnc.simulate import simulate
 from dnnc.verify import random_codes
 from host_program import Network, run_on_host

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import digits
-from dnnc import build
+from dnnc import foresight
 from dnnc.artefact import Artefact
 from dnnc.backends.c import emit, lower
 from dnnc.backends.c.optimise import GOALS, Cost, select
@@ -80,7 +80,7 @@ def test_every_mixture_of_formats_is_exact(tmp_path: Path) -> None:
         assert tuple(step.formats[0] for step in program.steps if step.formats) == mixture
         networks.append(Network(graph, vectors.inputs, False, selection=selection))
         named = replace(graph, name=f"mixture_{number}")
-        files = emit(named, program, build.layout(named, program), M7)
+        files = emit(named, program, foresight.layout(named, program), M7)
         programs.append(Emulated(named.name, files, named, vectors.inputs))
     expected = simulate(graph, vectors.inputs)
     for found in (*run_on_host(networks, "cortex-m7", tmp_path), *(e.outputs for e in emulate(programs, "cortex-m7"))):
@@ -103,7 +103,7 @@ def test_for_size_no_program_is_larger_than_dense(kept: float) -> None:
     for node in graph.nodes:
         selection = selection.write(node.name, "dense") if is_linear(node) else selection
     program = lower(graph, M7, selection)
-    files = emit(graph, program, build.layout(graph, program), M7)
+    files = emit(graph, program, foresight.layout(graph, program), M7)
     chosen, dense = compiled(kept, "size"), Artefact.create(graph.name, "cortex-m7", files, {})
     assert measure_flash(chosen, M7)[0].total <= measure_flash(dense, M7)[0].total
 

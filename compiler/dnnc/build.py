@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from dnnc.artefact import INTEGER_GRAPH, Artefact, Vectors
-from dnnc.backends.c import emit, lower, simplification
-from dnnc.backends.c.banded import rows_are_words, takes_packed
+from dnnc.backends.c import emit, lower
 from dnnc.backends.c.costs import ProgramCosts
-from dnnc.backends.c.foresee import program_cost
 from dnnc.backends.c.optimise import Cost
 from dnnc.backends.c.program import Program
 from dnnc.compress.method import Usage
-from dnnc.cost.estimate import NetworkCost
 from dnnc.cost.families import has_model, model_of
 from dnnc.cost.kernels.table import load_costs
 from dnnc.cost.target import Target
 from dnnc.errors import TargetError
+from dnnc.foresight import finish, foresee, layout
 from dnnc.ir.graph import Graph
 from dnnc.ir.serial import dump_graph
-from dnnc.passes.pack import pack_activations
-from dnnc.passes.plan import Plan, plan
-from dnnc.passes.simplify import simplify
-from dnnc.quantise import quantise
 from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.bits.costing import LayerModel, Source
 from dnnc.quantise.bits.int8 import Int8
 from dnnc.quantise.calibrate import Calibration, calibrate
 from dnnc.quantise.dataset import Dataset
-from dnnc.quantise.sketch import sketch
+from dnnc.quantise.integer import quantise
 from dnnc.run import make_runner
 from dnnc.run.base import Execution
 from dnnc.simulate import quantise_inputs, simulate_batches
@@ -42,24 +35,6 @@ from dnnc.verify import random_codes
 REAL_VECTORS, RANDOM_VECTORS = 4, 2
 #: Samples that a network is calibrated on for measuring what it takes: the values of its codes hardly matter for that.
 _USAGE_SAMPLES = 32
-
-
-def finish(quantised: Graph, hardware: Target, packs: bool = True) -> Graph:
-    """The exact rewrites of an integer graph: what changes nothing is taken out, 4-bit values are packed.
-
-    packs: whether the back end can pack them.
-    """
-    integer = simplify(quantised, simplification(hardware))
-    if packs and 4 in hardware.activation_bits:
-        return pack_activations(
-            integer, takes_packed, rows_are_words, lambda graph: layout(graph, lower(graph, hardware)).arena_bytes
-        )
-    return integer
-
-
-def layout(graph: Graph, program: Program) -> Plan:
-    """Where everything lies in the arena."""
-    return plan(graph, program.scratch, program.overwrites)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,23 +97,6 @@ def cost(
         constants = flash.weights + flash.tables
         fits = fits and (flash.total if knows_code(target) else constants) <= budget_bytes
     return Cost(flash.total, profile.total.cycles or profile.total.instructions, fits)
-
-
-def foresee(graph: Graph, hardware: Target) -> NetworkCost:
-    """What an inference of an integer graph takes; nothing is compiled. Raises TargetError where the target's kernels
-    have not been measured."""
-    program = lower(graph, hardware)
-    return program_cost(graph, program, hardware, layout(graph, program).arena_bytes)
-
-
-def foresee_model(
-    real: Graph,
-    weight_bits: Mapping[str, Sequence[int]] | int,
-    activation_bits: Mapping[str, int] | int,
-    hardware: Target,
-) -> NetworkCost:
-    """Likewise of a float graph with these widths (see `quantise.sketch`), which is not even calibrated."""
-    return foresee(finish(sketch(real, weight_bits, activation_bits), hardware), hardware)
 
 
 def usage(real: Graph, samples: Dataset, target: Target, compiler: str = "auto", seed: int = 0) -> Usage:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from dnnc import build, frontend
+from dnnc import build, foresight, frontend
 from dnnc.accuracy import compare, layer_sqnr_db
 from dnnc.artefact import FLOAT_GRAPH, INTEGER_GRAPH, VECTORS, Artefact, Vectors
 from dnnc.backends.c.interface import interface
@@ -32,11 +32,11 @@ from dnnc.ir.serial import dump_graph
 from dnnc.naming import check_network_name, network_name
 from dnnc.passes.simplify import removed
 from dnnc.progress import Progress, silent
-from dnnc.quantise import quantise
 from dnnc.quantise.bits import Policy
 from dnnc.quantise.calibrate import calibrate
 from dnnc.quantise.data import Source
 from dnnc.quantise.dataset import Dataset
+from dnnc.quantise.integer import quantise
 from dnnc.quantise.reasons import reasons
 from dnnc.report import data as report_data
 from dnnc.report.data import Accuracy, Report
@@ -159,7 +159,7 @@ def compile_with_report(
     programs = build.Programs(calibration, hardware)
     allocation = policy.allocate(calibration, hardware, samples.measured_on, seed, progress, programs)
     quantised = quantise(real, calibration, allocation, hardware)
-    integer = build.finish(quantised, hardware, backend.packs)
+    integer = foresight.finish(quantised, hardware, backend.packs)
 
     vectors = build.make_vectors(integer, samples.calibration, seed)
     if backend.name == "tvm":

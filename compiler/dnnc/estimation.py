@@ -124,13 +124,13 @@ def _cost(
 def _of_model(
     graph: Graph, weights: Mapping[str, Sequence[int]] | int, activations: Mapping[str, int] | int, target: Target
 ) -> NetworkCost:
-    from dnnc.build import foresee_model  # which is slow to import: only where a program is foreseen
+    from dnnc.foresight import foresee_model  # only where a program is foreseen
 
     return foresee_model(graph, weights, activations, target)
 
 
 def _of_program(graph: Graph, target: Target) -> NetworkCost:
-    from dnnc.build import foresee
+    from dnnc.foresight import foresee
 
     return foresee(graph, target)
 

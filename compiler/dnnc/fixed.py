@@ -99,6 +99,12 @@ def weight_range(bits: int) -> tuple[int, int]:
     return (-1, 1) if bits == 1 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
+def code_range(bits: int) -> tuple[int, int]:
+    """The codes to choose from. Of 8 bits, -128 is left out: kernels that read two weights as one number need that."""
+    lo, hi = weight_range(bits)
+    return (-hi if bits == 8 else lo), hi
+
+
 def pack_pairs(pairs: Array, bits: int) -> NDArray[np.uint32]:
     """Pack int weight pairs [n, 2] of `bits` bits into little-endian words; a short last group is filled with u = 0.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dnnc import build
+from dnnc import build, foresight
 from dnnc.artefact import Vectors
 from dnnc.backends.c import emit, lower
 from dnnc.backends.c.optimise import select
@@ -86,7 +86,7 @@ def generate_c(
         progress,
     )
     progress("generating C", 0, 0)
-    layout = build.layout(graph, program)
+    layout = foresight.layout(graph, program)
     return Generated(
         emit(graph, program, layout, target, vectors.take(SELFTEST_VECTORS)),
         {step.node: LayerCost(step.kernel, step.weight_bytes, step.table_bytes) for step in program.steps},

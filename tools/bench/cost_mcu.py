@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import models
-from dnnc import build, frontend
+from dnnc import foresight, frontend
 from dnnc.compress import parse_policy
 from dnnc.cost.estimate import NetworkCost
 from dnnc.cost.loader import load_target
@@ -65,10 +65,10 @@ def compare(name: str, target: str, bits: str, compiler: str = "auto") -> Compar
     """Compiles and runs it. Raises DnncError, FileNotFoundError."""
     network, hardware = models.find(name), load_target(target)
     artefact, report = models.compile_network(network, target, bits, compiler)
-    program = build.foresee(artefact.integer_graph, hardware)
+    program = foresight.foresee(artefact.integer_graph, hardware)
     policy = parse_policy(bits)
     weights = policy.weights if isinstance(policy, Uniform) else 8
-    model = build.foresee_model(frontend.read(models.model_file(network.name)), weights, 8, hardware)
+    model = foresight.foresee_model(frontend.read(models.model_file(network.name)), weights, 8, hardware)
     measured = {layer.name: layer for layer in report.layers}
     floor = SMALL * (report.measured.instructions or 0) if report.measured else 0
     pairs = [

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from cases import Maker  # noqa: E402
-from dnnc import build  # noqa: E402
+from dnnc import foresight  # noqa: E402
 from dnnc.artefact import INTEGER_GRAPH, Artefact  # noqa: E402
 from dnnc.backends.c import emit, lower  # noqa: E402
 from dnnc.backends.c.table import IN_ORDER  # noqa: E402
@@ -69,7 +69,7 @@ def cost(weight: NDArray[np.int64], kind: str, options: argparse.Namespace) -> N
     graph = make.graph(make.add(Dense(), [x], params))
     program = lower(graph, hardware, IN_ORDER.write(graph.nodes[0].name, kind))
     inputs = random_codes(graph, 1, 0)
-    files = emit(graph, program, build.layout(graph, program), hardware)
+    files = emit(graph, program, foresight.layout(graph, program), hardware)
     artefact = Artefact.create(graph.name, hardware.name, {**files, INTEGER_GRAPH: dump_graph(graph)}, {})
     runner = EmulatorRunner(artefact, hardware, find_compiler(hardware, options.compiler), level=options.level)
     execution = runner.run(inputs)

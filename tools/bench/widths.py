@@ -16,13 +16,13 @@ import sys
 from dataclasses import dataclass
 
 import models
-from dnnc import build, frontend
+from dnnc import build, foresight, frontend
+from dnnc.backends.c import lower
 from dnnc.cost.families import model_of
 from dnnc.cost.loader import load_hardware, load_target
 from dnnc.cost.target import Target
 from dnnc.errors import DnncError
 from dnnc.ir.graph import Graph
-from dnnc.quantise import quantise
 from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.bits import parse_policy
 from dnnc.quantise.bits.costing import LayerModel, Source
@@ -30,6 +30,7 @@ from dnnc.quantise.bits.uniform import Uniform
 from dnnc.quantise.calibrate import Calibration, calibrate
 from dnnc.quantise.data import load_data
 from dnnc.quantise.dataset import Dataset
+from dnnc.quantise.integer import quantise
 from dnnc.quantise.measure import correct_percent, float_outputs, integer_outputs
 from dnnc.report.markdown import table
 
@@ -60,9 +61,9 @@ class Case:
 
     def taken(self, allocation: Allocation) -> tuple[int, int]:
         """(flash, cycles) of the compiled program."""
-        integer = build.finish(self.integer(allocation), self.target)
+        integer = foresight.finish(self.integer(allocation), self.target)
         vectors = build.make_vectors(integer, self.calibration.dataset, 0)
-        run = build.execute(integer, build.lower(integer, self.target), self.target, vectors, "auto")
+        run = build.execute(integer, lower(integer, self.target), self.target, vectors, "auto")
         assert run.flash is not None and run.profile is not None
         return run.flash.total, run.profile.total.cycles or run.profile.total.instructions
 

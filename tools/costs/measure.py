@@ -14,9 +14,9 @@ from dnnc.artefact import INTEGER_GRAPH, Artefact
 from dnnc.backends.c import emit, lower
 from dnnc.backends.c.banded import rows_are_words, takes_packed
 from dnnc.backends.c.foresee import program_calls
-from dnnc.build import layout
 from dnnc.cost.kernels.call import KernelCall
 from dnnc.cost.target import Target
+from dnnc.foresight import layout
 from dnnc.ir.graph import Graph
 from dnnc.ir.serial import dump_graph
 from dnnc.passes.pack import pack_activations

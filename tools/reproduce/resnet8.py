@@ -23,7 +23,7 @@ import torch
 from networks import WEIGHTS
 from torch import nn
 
-from dnnc import build, frontend, ops
+from dnnc import build, foresight, frontend, ops
 from dnnc.backends.c import lower
 from dnnc.compress.hfp import Hfp
 from dnnc.compress.lsq import Lsq
@@ -32,12 +32,12 @@ from dnnc.compress.train import Recipe, train
 from dnnc.cost.loader import load_target
 from dnnc.ir.graph import Graph
 from dnnc.ir.serial import dump_graph, load_graph
-from dnnc.quantise import quantise
 from dnnc.quantise.allocation import Allocation
 from dnnc.quantise.bits.policy import Policy
 from dnnc.quantise.bits.uniform import Uniform
 from dnnc.quantise.bytes import linear_nodes
 from dnnc.quantise.calibrate import calibrate
+from dnnc.quantise.integer import quantise
 from dnnc.quantise.measure import correct_percent
 from dnnc.simulate import quantise_inputs, simulate_batches
 
@@ -67,7 +67,7 @@ def compiled(graph: Graph, policy: Policy, data: common.Data) -> Program:
     target = load_target("cortex-m7")
     calibration = calibrate(graph, data.sample, target)
     allocation = policy.allocate(calibration, target)
-    integer = build.finish(quantise(calibration.graph, calibration, allocation, target), target)
+    integer = foresight.finish(quantise(calibration.graph, calibration, allocation, target), target)
     vectors = build.make_vectors(integer, data.sample, 0)
     run = build.execute(integer, lower(integer, target), target, vectors, "auto")
     assert run.flash is not None and run.profile is not None

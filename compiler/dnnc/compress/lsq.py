@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dnnc import fixed
 from dnnc.compress.budget import accuracy
 from dnnc.compress.grid import TrainedPolicy, fitted_scales, on_grid
 from dnnc.compress.method import Compressed, Setting
@@ -30,7 +31,7 @@ from dnnc.quantise.bytes import is_linear, linear_nodes
 from dnnc.quantise.calibrate import Calibration, calibrate
 from dnnc.quantise.integer import select_codes
 from dnnc.quantise.ranges import represent
-from dnnc.quantise.weights import WeightCodes, code_range
+from dnnc.quantise.weights import WeightCodes
 
 #: A weight starts at most this far, in steps, from the code that post-training quantisation chose: it rounds to it.
 _INSIDE = 0.45
@@ -149,7 +150,7 @@ def prescribe(graph: Graph, quants: Mapping[str, Quant]) -> Graph:
 
 def _limits(bits: NDArray[np.uint8], dimensions: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lowest and highest code [O, 1, ...]."""
-    ends = np.array([code_range(int(b)) for b in bits], np.float64)
+    ends = np.array([fixed.code_range(int(b)) for b in bits], np.float64)
     shape = (-1, *(1,) * (dimensions - 1))
     return ends[:, 0].reshape(shape), ends[:, 1].reshape(shape)
 

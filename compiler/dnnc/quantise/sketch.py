@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnc import fixed
 from dnnc.ir.graph import Graph, Node, freeze
 from dnnc.ir.types import Quant, TensorType
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
 from dnnc.quantise.bytes import is_linear, is_masked
 from dnnc.quantise.ties import tie
-from dnnc.quantise.weights import code_range
 
 #: Values cover 0..6, so that Relu and Relu6 are limits of the storage.
 _REACH = 6.0
@@ -84,7 +84,7 @@ def _weights(node: Node, given: Mapping[str, Sequence[int]] | int) -> dict[str, 
     floor = max(float(reach.max(initial=0.0)) * _NOTHING, 1e-30)
     codes = np.zeros(rows.shape, np.int8)
     for width in np.unique(bits):
-        lo, hi = code_range(int(width))
+        lo, hi = fixed.code_range(int(width))
         chosen = bits == width
         factor = _FACTORS.get(int(width), _FACTOR_WIDE)
         step = np.where(reach[chosen] > floor, factor * reach[chosen] / max(hi, 1), np.inf)

@@ -66,15 +66,9 @@ class _Grid:
         return torch.where((found == 0) & (self.hi - self.lo == 2), torch.where(rows >= 0, 1.0, -1.0), found)
 
 
-def code_range(bits: int) -> tuple[int, int]:
-    """The codes to choose from. Of 8 bits, -128 is left out: kernels that read two weights as one number need that."""
-    lo, hi = fixed.weight_range(bits)
-    return (-hi if bits == 8 else lo), hi
-
-
 def _grid(scale: torch.Tensor, bits: Sequence[int], rows: int) -> _Grid:
     """scale [G, widths * rows]: `rows` rows of every width."""
-    limits = torch.tensor([code_range(b) for b in bits for _ in range(rows)], dtype=torch.float32)
+    limits = torch.tensor([fixed.code_range(b) for b in bits for _ in range(rows)], dtype=torch.float32)
     return _Grid(scale.clamp_min(1e-30).float()[..., None], limits[:, :1], limits[:, 1:])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnc import build, ops
+from dnnc import build, foresight, ops
 from dnnc.accuracy import compare
 from dnnc.artefact import Vectors
 from dnnc.backends.c import lower
@@ -19,9 +19,9 @@ from dnnc.cost.target import Target
 from dnnc.errors import ToolchainError
 from dnnc.ir.graph import Graph
 from dnnc.ir.serial import dump_arrays, dump_graph, load_arrays, load_graph
-from dnnc.quantise import quantise
 from dnnc.quantise.calibrate import Calibration, calibrate
 from dnnc.quantise.dataset import Dataset
+from dnnc.quantise.integer import quantise
 from dnnc.run.base import Execution
 from dnnc.simulate import quantise_inputs, simulate_batches
 from dnnc.sweep.candidates import Candidate
@@ -87,7 +87,7 @@ def evaluate(payload: Payload, candidate: Candidate) -> Point:
     """
     shared = prepared(payload)
     graph, target, samples = shared.calibration.graph, shared.target, shared.measured
-    integer = build.finish(quantise(graph, shared.calibration, candidate.allocation(), target), target)
+    integer = foresight.finish(quantise(graph, shared.calibration, candidate.allocation(), target), target)
     program = lower(integer, target)
     codes = simulate_batches(integer, quantise_inputs(integer, samples.inputs))
     found = compare(graph, integer, samples, codes)
@@ -108,7 +108,7 @@ def evaluate(payload: Payload, candidate: Candidate) -> Point:
         agreement_percent=found.agreement_percent,
         sqnr_db=next(iter(found.sqnr_db.values()), None),
         flash_bytes=constants if flash is None else flash.total,
-        ram_bytes=build.layout(integer, program).arena_bytes if ram is None else ram.total,
+        ram_bytes=foresight.layout(integer, program).arena_bytes if ram is None else ram.total,
         cycles=cycles,
         energy_uj=None if cycles is None or active is None else cycles * active.pj_per_cycle * 1e-6,
     )
