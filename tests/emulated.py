@@ -85,13 +85,15 @@ def _emulate(
 
 
 def _merged(networks: Sequence[Network]) -> dict[str, bytes]:
-    """The C files of all networks, self-tests left out; all weights in one file, for a compiler takes long to start."""
+    """The C files of all networks, self-tests left out; all weights in one file, for a compiler takes long to start,
+    and likewise the kernels that TVM wrote."""
     files: dict[str, bytes] = {}
     for name, data in itertools.chain.from_iterable(c_files(n.files).items() for n in networks):
         if files.setdefault(name, data) != data:
             raise AssertionError(f"two networks of one program disagree about {name}")
-    weights = [f"{n.name}_weights.c" for n in networks if f"{n.name}_weights.c" in files]
     merged = {name: data for name, data in files.items() if not name.endswith("_selftest.c")}
-    merged |= {name.replace(".c", ".inc"): merged.pop(name) for name in weights}
-    merged["all_weights.c"] = "".join(f'#include "{name.replace(".c", ".inc")}"\n' for name in weights).encode()
+    for what in ("weights", "kernels"):
+        parts = [f"{n.name}_{what}.c" for n in networks if f"{n.name}_{what}.c" in files]
+        merged |= {name.replace(".c", ".inc"): merged.pop(name) for name in parts}
+        merged[f"all_{what}.c"] = "".join(f'#include "{name.replace(".c", ".inc")}"\n' for name in parts).encode()
     return merged

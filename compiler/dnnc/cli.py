@@ -111,7 +111,11 @@ _shapes = click.option(
 @_checkpoint
 @_shapes
 @click.option(
-    "--backend", type=click.Choice(BACKENDS), default="c", show_default=True, help="tvm: a library, for Linux boards."
+    "--backend",
+    type=click.Choice(BACKENDS),
+    default="c",
+    show_default=True,
+    help="tvm: TVM's kernels, as a library or as C.",
 )
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Most samples a call; with tvm.")
 @click.option(

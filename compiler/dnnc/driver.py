@@ -26,7 +26,7 @@ from dnnc.compress.presets import preset as find_preset
 from dnnc.cost.loader import load_target
 from dnnc.cost.target import Target
 from dnnc.errors import BudgetError, OptionError, ToolchainError
-from dnnc.generate import Backend, C, generate_c, generate_tvm
+from dnnc.generate import Backend, C
 from dnnc.ir.graph import Graph
 from dnnc.ir.serial import dump_graph
 from dnnc.naming import check_network_name, network_name
@@ -82,8 +82,9 @@ def compile(
     "small", "fast" or "balanced" instead of both. augment: of the samples trained on, such as "shift,flip". device: of
     torch. checkpoint: a folder in which training keeps its state. name: of the network in C. optimise: "balanced";
     "speed" or "size" try kernels out on the emulated target (see dnnc.backends.c.optimise), with the C compiler that is
-    found. backend: "c", or "tvm" for a library that takes up to `batch` samples a call. Otherwise the same arguments
-    give the same bytes. Raises subclasses of dnnc.errors.DnncError.
+    found. backend: "c", or "tvm" for a library that takes up to `batch` samples a call, or, for microcontrollers, for C
+    whose kernels TVM wrote. Otherwise the same arguments give the same bytes. Raises subclasses of
+    dnnc.errors.DnncError.
     """
     training = Training(tuple(prune), finetune, preset, augment, device, checkpoint)
     return compile_with_report(
@@ -162,10 +163,8 @@ def compile_with_report(
     integer = foresight.finish(quantised, hardware, backend.packs)
 
     vectors = build.make_vectors(integer, samples.calibration, seed)
-    if backend.name == "tvm":
-        generated = generate_tvm(integer, hardware, backend.batch, compiler, progress)
-    else:
-        generated = generate_c(integer, hardware, optimise, vectors, compiler, policy.flash_budget_bytes, progress)
+    budget = policy.flash_budget_bytes
+    generated = backend.generate(integer, hardware, optimise, vectors, compiler, budget, progress)
     files = {
         **generated.files,
         FLOAT_GRAPH: dump_graph(calibration.graph),
@@ -200,7 +199,7 @@ def compile_with_report(
         reasons=reasons(calibration.graph, allocation, programs.source),
     )
     _check_fit(report)
-    if backend.name == "c":
+    if generated.is_c:
         report = _measured(report, _seal(report, integer, files), hardware, vectors, compiler)
         _check_fit(report)
     return _seal(report, integer, files, generated.manifest), report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,15 @@ class Generated:
     arena_lower_bound_bytes: int
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_c(self) -> bool:
+        """Whether it is C, which can be linked and measured."""
+        return any(path.startswith("c/") for path in self.files)
+
 
 @dataclass(frozen=True)
 class Backend:
-    """name: of BACKENDS. batch: the most samples a call, which only TVM takes."""
+    """name: of BACKENDS. batch: the most samples a call, which only TVM's libraries take."""
 
     name: str = "c"
     batch: int = 1
@@ -56,9 +62,29 @@ class Backend:
 
         if goal != "balanced":
             raise OptionError(f"to optimise for {goal} is for the back end c, which measures its own kernels")
-        if target.tvm is None:
-            raise OptionError(f"target '{target.name}' has no section [tvm], so TVM makes no library for it")
+        if target.tvm is None and self.batch > 1:
+            raise OptionError(
+                f"a batch of {self.batch} is for TVM's libraries; for target '{target.name}', which has no section "
+                f"[tvm], it makes C, which takes one sample a call"
+            )
         require()
+
+    def generate(
+        self,
+        graph: Graph,
+        target: Target,
+        goal: str,
+        vectors: Vectors,
+        compiler: str,
+        budget_bytes: int | None,
+        progress: Progress,
+    ) -> Generated:
+        """What it makes of an integer graph, after `check`. goal, budget_bytes: see `generate_c`."""
+        if self.name == "c":
+            return generate_c(graph, target, goal, vectors, compiler, budget_bytes, progress)
+        if target.tvm is None:
+            return generate_plain(graph, target, vectors, progress)
+        return generate_tvm(graph, target, self.batch, compiler, progress)
 
     @property
     def packs(self) -> bool:
@@ -120,6 +146,24 @@ def generate_tvm(graph: Graph, target: Target, batch: int, compiler: str, progre
                 "cpu": network.machine.cpu,
             }
         },
+    )
+
+
+def generate_plain(graph: Graph, target: Target, vectors: Vectors, progress: Progress) -> Generated:
+    """TVM's kernels as C with plain pointers, behind the interface of `generate_c`."""
+    from dnnc.backends.tvm.plain_emit import build_plain, emit_plain
+
+    progress("generating C with TVM", 0, 0)
+    network = build_plain(graph, target)
+    files = emit_plain(network, vectors.take(SELFTEST_VECTORS))
+    used = {name: kernel.step for name, kernel in network.kernels.items()}
+    costs = {name: LayerCost(step.function, step.weight_bytes, step.table_bytes) for name, step in used.items()}
+    return Generated(
+        {**files, f"tvm/{graph.name}.ir.txt": network.text},
+        {node.name: costs.get(node.name, LayerCost("")) for node in graph.nodes},
+        network.plan.arena_bytes,
+        network.plan.lower_bound_bytes,
+        {"kernels": f"TVM {version('apache-tvm')}"},
     )
 
 

@@ -109,7 +109,7 @@ class Target:
     requantise: "multiply" where a 32x32 -> high 32 multiply exists; "shift" where it does not, so that every scale
     must be a power of two. cycles, energy: None where nothing is known of them. family: which cost model it has.
     inherited: the folders of the targets that it inherits, the nearest first.
-    tvm: None where TVM's libraries cannot run, which need an operating system.
+    tvm: None where TVM's libraries cannot run, which need an operating system; there, TVM makes C.
     """
 
     name: str

@@ -23,7 +23,7 @@ def artefact_readme(report: Report, manifest: Mapping[str, Any], c_files: Sequen
     return f"""# {name}
 
 A neural network as integer C99 for {report.target}: no malloc, no runtime, no dependencies beyond `<stdint.h>` and
-`<stddef.h>`. It computes exactly, bit for bit, what `dnnc verify` checks.
+`<stddef.h>`. It computes exactly, bit for bit, what `dnnc verify` checks.{_written(name, manifest)}
 
 ## Add it to a build
 
@@ -61,8 +61,25 @@ Instructions are counted on an emulated core; cycles are modelled, without wait 
 
 ## What is here
 
-{table(("file", "content"), _CONTENTS, ("file", "content"))}
+{table(("file", "content"), _contents(manifest), ("file", "content"))}
 """
+
+
+def _written(name: str, manifest: Mapping[str, Any]) -> str:
+    """Who wrote the kernels, where they are not dnnc's own."""
+    if "kernels" not in manifest:
+        return ""
+    return f"""
+
+Its kernels, `c/{name}_kernels.c`, were written by {manifest["kernels"]} from dnnc's tensor expressions; dnnc placed
+what they work on. Its functions and types are those of a network of dnnc's own kernels (`--backend c`): one takes the
+place of the other by compiling other files, and gives the same output."""
+
+
+def _contents(manifest: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    if "kernels" not in manifest:
+        return _CONTENTS
+    return (_CONTENTS[0], ("tvm/*.ir.txt", "the IRModule that the kernels were made from, as text"), *_CONTENTS[1:])
 
 
 _CONTENTS = (

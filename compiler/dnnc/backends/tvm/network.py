@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +49,11 @@ class Program:
     views: Mapping[str, str]
 
 
-def lower(graph: Graph, dot: Dot = PLAIN, batch: Any = 1) -> Program:
-    """Kernels of all nodes. batch: samples, a number or a TIR variable. Raises UnsupportedError."""
+def lower(graph: Graph, dot: Dot | Callable[[Node], Dot] = PLAIN, batch: Any = 1) -> Program:
+    """Kernels of all nodes. dot: of all, or by node. batch: samples, a number or a TIR variable.
+
+    Raises UnsupportedError.
+    """
     check(graph)
     constants: dict[str, Array] = {}
     views: dict[str, str] = {}
@@ -64,7 +67,8 @@ def lower(graph: Graph, dot: Dot = PLAIN, batch: Any = 1) -> Program:
         elif isinstance(node.op, Reshape):
             views[node.name] = node.inputs[0]
         else:
-            steps.append(_step(graph, node, len(steps), constants, dot, batch))
+            own = dot if isinstance(dot, Dot) else dot(node)
+            steps.append(_step(graph, node, len(steps), constants, own, batch))
     return Program(graph, tuple(steps), constants, views)
 
 
