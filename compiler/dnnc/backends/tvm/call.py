@@ -39,10 +39,15 @@ def clamp(value: Expr, lo: int, hi: int) -> Expr:
     return tirx.max(tirx.min(value, int32(hi)), int32(lo))
 
 
+def rescale(accumulator: Expr, multiplier: Expr, left_shift: int) -> Expr:
+    """dnnc.fixed.rescale over expressions: int32 of an int32 accumulator."""
+    shift = tirx.const(left_shift, "int64")
+    return int32(fixed.rescale(int64(accumulator), int64(multiplier), shift))
+
+
 def requantise(accumulator: Expr, multiplier: Expr, left_shift: int, zero_point: int, lo: int, hi: int) -> Expr:
     """dnnc.fixed.requantise over expressions: an int32 accumulator to an int32 code."""
-    scaled = fixed.rescale(int64(accumulator), int64(multiplier), tirx.const(left_shift, "int64"))
-    return clamp(int32(scaled) + zero_point, lo, hi)
+    return clamp(rescale(accumulator, multiplier, left_shift) + zero_point, lo, hi)
 
 
 @dataclass

@@ -92,4 +92,7 @@ def load(graph: Graph, library: bytes, batch: int) -> Loaded:
 
 
 def _compiled(network: Network) -> Any:
-    return tvm.compile(network.module, target=network.machine.target)
+    # `main` checks what it is given; the kernels' own checks, which are most of a small kernel's code, see only what it
+    # made.
+    with tvm.transform.PassContext(opt_level=3, config={"tirx.disable_assert": True}):
+        return tvm.compile(network.module, target=network.machine.target)

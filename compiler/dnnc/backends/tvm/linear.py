@@ -6,7 +6,6 @@ unpacked, dot products of `group` inputs with `lanes` channels at a time are sum
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
-from dnnc.backends.tvm.call import Call, axes, int32, requantise, storage
+from dnnc.backends.tvm.call import Call, Reader, axes, clamp, int32, rescale, storage
 from dnnc.backends.tvm.dot import PLAIN, Dot
-from dnnc.backends.tvm.planes import offset_of, pack_units, planes_of
+from dnnc.backends.tvm.planes import UNITS, offset_of, pack_units, planes_of
 from dnnc.backends.tvm.schedule import arrange
 from dnnc.backends.tvm.simple import limits
 from dnnc.fixed import INT32_MAX
@@ -25,10 +24,6 @@ from dnnc.ops.common import linear_bounds, quant_of
 from dnnc.ops.conv import Conv2D
 
 Expr = Any
-
-
-#: Units of weights that share rows in every plane; counts of units are multiples of it.
-UNITS = 8
 
 
 @dataclass(frozen=True)
@@ -90,24 +85,23 @@ class Layer:
         return filled
 
 
-def lower_linear(call: Call, dot: Dot) -> te.Tensor:
-    op = call.op
-    if isinstance(op, Conv2D) and op.depthwise(call.params):
-        return depthwise(call, dot)
-    return windows(Layer.of(call), dot)
-
-
 def windows(layer: Layer, dot: Dot) -> te.Tensor:
     call, op = layer.call, layer.op
-    dot = dot if quant_of(call.types[0]).bits <= 8 and (not dot.unsigned or _fits_unsigned(layer)) else PLAIN
+    dot = dot if takes(layer, dot) else PLAIN
     if dot.intrinsic is not None:
-        call.arranged = lambda kernel: arrange(kernel, dot, layer.image[2])
-    image = padded_image(layer, dot)
-    weight = unpacked(layer, dot)
+        call.arranged = lambda kernel: arrange(kernel, dot, layer.image[2], int(call.params["left_shift"]) == 0)
+    image = padded_image(layer, dot, slack=-(-(-layer.run % dot.group) // layer.image[2]))  # read by a last group
+    filled = layer.units(dot)
+    bits = np.zeros(filled.shape[:2], np.int64)
+    bits[:, : layer.per_group] = call.params["weight_bits"].reshape(op.groups, -1)
+    steps = filled.reshape(-1, filled.shape[2] * filled.shape[3] // dot.group, dot.group)
+    weight = unpacked(call, dot, steps, bits.ravel(), ragged=bool(layer.run % dot.group))
     rows, columns = layer.pixels
     taps, blocks, groups = layer.taps, -(-layer.per_group // dot.lanes), -(-layer.run // dot.group)
     depth = layer.image[2]
     t, r, g = axes((taps, groups, dot.group))
+    biases, multipliers = (_by_channel(layer, dot, v) for v in (starts(layer, dot), call.params["multiplier"]))
+    biases, multipliers = call.constant("bias", biases), call.constant("multiplier", multipliers)
     width = layer.weight.shape[2]
 
     def product(n: Expr, y: Expr, x: Expr, group: Expr, block: Expr, lane: Expr) -> Expr:
@@ -122,21 +116,7 @@ def windows(layer: Layer, dot: Dot) -> te.Tensor:
         return te.sum(value, axis=[t, r, g])
 
     total = te.compute((call.batch, rows, columns, op.groups, blocks, dot.lanes), product, name="dot")
-    bias = call.params["bias"].astype(np.int64)
-    if dot.unsigned:
-        bias = bias - 128 * layer.weight.reshape(len(bias), -1).sum(axis=1, dtype=np.int64)
-    biases, multipliers = _by_channel(layer, dot, bias), _by_channel(layer, dot, call.params["multiplier"])
-    biases, multipliers = call.constant("bias", biases), call.constant("multiplier", multipliers)
-    lo, hi = limits(call)
-    shift, zero = int(call.params["left_shift"]), call.quant.zero_point
-    dtype = storage(call.out)
-    codes = te.compute(
-        total.shape,
-        lambda n, y, x, *at: requantise(
-            total(n, y, x, *at) + biases(*at), multipliers(*at), shift, zero, lo, hi
-        ).astype(dtype),
-        name="codes",
-    )
+    codes = finish(call, total, lambda n, y, x, *at: biases(*at), lambda n, y, x, *at: multipliers(*at))
 
     def code(n: Expr, y: Expr, x: Expr, channel: Expr) -> Expr:
         group, inner = channel // layer.per_group, channel % layer.per_group
@@ -155,11 +135,40 @@ def windows(layer: Layer, dot: Dot) -> te.Tensor:
     return call.make(flat)
 
 
-def _fits_unsigned(layer: Layer) -> bool:
-    """Whether no sum leaves int32 although every input is 128 larger; then every intermediate is exact."""
+def finish(
+    call: Call, total: te.Tensor, start: Reader, multiplier: Reader, order: tuple[int, ...] | None = None
+) -> te.Tensor:
+    """Codes of sums, with the sums' axes in another order; the stages have the names by which they are arranged.
+
+    start, multiplier: by the sums' indices.
+    """
+    order = order or tuple(range(len(total.shape)))
+    lo, hi = limits(call)
+    shift, zero, dtype = int(call.params["left_shift"]), call.quant.zero_point, storage(call.out)
+    biased = te.compute(total.shape, lambda *at: total(*at) + start(*at), name="biased")
+    scaled = te.compute(total.shape, lambda *at: rescale(biased(*at), multiplier(*at), shift), name="scaled")
+
+    def code(*at: Expr) -> Expr:
+        where = [at[order.index(axis)] for axis in range(len(order))]
+        return clamp(scaled(*where) + zero, lo, hi).astype(dtype)
+
+    return te.compute([total.shape[axis] for axis in order], code, name="codes")
+
+
+def takes(layer: Layer, dot: Dot) -> bool:
+    """Whether the inputs are bytes and no sum leaves int32, although every unsigned input is 128 larger: then every
+    intermediate is exact."""
+    if quant_of(layer.call.types[0]).bits > 8:
+        return False
     lows, highs = linear_bounds(layer.call.params, layer.call.types[0])
     extra = 256 * np.abs(layer.weight.reshape(len(layer.weight), -1).astype(np.int64)).sum(axis=1)
-    return bool(np.all(highs + extra <= INT32_MAX) and np.all(lows - extra >= -INT32_MAX))
+    return not dot.unsigned or bool(np.all(highs + extra <= INT32_MAX) and np.all(lows - extra >= -INT32_MAX))
+
+
+def starts(layer: Layer, dot: Dot) -> np.ndarray:
+    """int64 [channels]: what the sums begin with."""
+    bias = layer.call.params["bias"].astype(np.int64)
+    return bias - 128 * layer.weight.reshape(len(bias), -1).sum(axis=1, dtype=np.int64) if dot.unsigned else bias
 
 
 def _by_channel(layer: Layer, dot: Dot, values: np.ndarray) -> np.ndarray:
@@ -170,13 +179,12 @@ def _by_channel(layer: Layer, dot: Dot, values: np.ndarray) -> np.ndarray:
     return filled.reshape(layer.op.groups, blocks, dot.lanes)
 
 
-def padded_image(layer: Layer, dot: Dot) -> te.Tensor:
-    """[batch, rows, columns * channels + what a last group reads beyond], of the type that the product takes."""
+def padded_image(layer: Layer, dot: Dot, slack: int) -> te.Tensor:
+    """[batch, rows, (columns + slack) * channels], of the type that the product takes. slack: pixels beyond the row."""
     call, (height, width, depth) = layer.call, layer.image
     x, zero = call.read(0), quant_of(call.types[0]).zero_point
     top, left = layer.op.padding[:2]
     rows, columns = layer.padded
-    slack = -(-(-layer.run % dot.group) // depth)  # pixels that a last group reads beyond the last row
     shape = call.types[0].shape
     edges = bool(any(layer.op.padding))
 
@@ -203,49 +211,46 @@ def padded_image(layer: Layer, dot: Dot) -> te.Tensor:
     return te.compute((call.batch, rows, (columns + slack) * depth), code, name="image")
 
 
-def unpacked(layer: Layer, dot: Dot) -> te.Tensor:
-    """int8 [units, lanes, group], a unit being (group, block, tap, run group); each width is packed by itself."""
-    filled = layer.units(dot)
-    groups, channels, taps, run = filled.shape
-    steps = run // dot.group
-    bits = np.zeros((groups, channels), np.int64)
-    bits[:, : layer.per_group] = layer.call.params["weight_bits"].reshape(groups, -1)
-    widths = sorted({int(b) for b in bits.ravel() if b})
-    flat, owner = filled.reshape(-1, taps * steps, dot.group), bits.ravel()
+def unpacked(call: Call, dot: Dot, filled: np.ndarray, bits: np.ndarray, ragged: bool) -> te.Tensor:
+    """int8 [units, lanes, group] of weights [channels in whole blocks, steps, group]; each width is packed by itself.
+
+    A unit is (block, step). bits: of every channel, 0 of those that fill up a block; ragged: whether zeros fill groups.
+    """
+    channels, steps, _ = filled.shape
+    widths = sorted({int(b) for b in bits if b})
     if len(widths) == 1:
-        return _planes(layer, dot, flat, widths[0], "weight")
-    place, segment, parts = np.zeros(len(flat), np.int32), np.zeros(len(flat), np.int32), []
+        return _planes(call, dot, filled, widths[0], ragged, "weight")
+    place, segment, parts = np.zeros(channels, np.int32), np.zeros(channels, np.int32), []
     for number, width in enumerate(widths):
-        chosen = np.flatnonzero(owner == width)
+        chosen = np.flatnonzero(bits == width)
         place[chosen], segment[chosen] = np.arange(len(chosen)), number
-        rows = np.zeros((-(-len(chosen) // dot.lanes) * dot.lanes, *flat.shape[1:]), np.int8)
-        rows[: len(chosen)] = flat[chosen]
-        parts.append(_planes(layer, dot, rows, width, f"weight{width}"))
-    places = layer.call.constant("places", place)
-    segments = layer.call.constant("segments", segment)
+        rows = np.zeros((-(-len(chosen) // dot.lanes) * dot.lanes, *filled.shape[1:]), np.int8)
+        rows[: len(chosen)] = filled[chosen]
+        parts.append(_planes(call, dot, rows, width, ragged, f"weight{width}"))
+    places, segments = call.constant("places", place), call.constant("segments", segment)
 
     def gathered(unit: Expr, lane: Expr, g: Expr) -> Expr:
-        channel = unit // (taps * steps) * dot.lanes + lane
+        channel = unit // steps * dot.lanes + lane
         at = places(channel)
-        source = at // dot.lanes * (taps * steps) + unit % (taps * steps)
+        source = at // dot.lanes * steps + unit % steps
         found = parts[-1](source, at % dot.lanes, g)
         for number in reversed(range(len(parts) - 1)):
             part = parts[number](source, at % dot.lanes, g)
             found = tirx.if_then_else(segments(channel) == number, part, found)
         return found
 
-    return te.compute((len(flat) // dot.lanes * taps * steps, dot.lanes, dot.group), gathered, name="gathered")
+    return te.compute((channels // dot.lanes * steps, dot.lanes, dot.group), gathered, name="gathered")
 
 
-def _planes(layer: Layer, dot: Dot, rows: np.ndarray, bits: int, name: str) -> te.Tensor:
+def _planes(call: Call, dot: Dot, rows: np.ndarray, bits: int, ragged: bool, name: str) -> te.Tensor:
     """[units, lanes, group] of weights [channels, steps, group] of one width, whole blocks of channels."""
     steps = rows.shape[1]
     units = rows.reshape(-1, dot.lanes, steps, dot.group).transpose(0, 2, 1, 3).reshape(-1, dot.lanes * dot.group)
-    if bits == 1 and layer.run % dot.group:
+    if bits == 1 and ragged:
         bits = 2  # what fills up a group must be 0, which one bit cannot say
     elif bits == 1:
         units = np.where(units == 0, 1, units)  # channels that fill up a block
-    return plane_tensor(layer.call, units, bits, (dot.lanes, dot.group), name)
+    return plane_tensor(call, units, bits, (dot.lanes, dot.group), name)
 
 
 def plane_tensor(call: Call, units: np.ndarray, bits: int, unit: tuple[int, ...], name: str) -> te.Tensor:
@@ -272,63 +277,3 @@ def field(planes: list[te.Tensor], bits: int, unit: Expr, *lane: Expr) -> Expr:
     if bits == 1:
         return signed + signed - tirx.const(1, "int8")
     return signed - tirx.const(offset_of(bits), "int8")
-
-
-def depthwise(call: Call, dot: Dot) -> te.Tensor:
-    op, weight = call.op, call.params["weight"]
-    assert isinstance(op, Conv2D)
-    layer = Layer.of(call)
-    plain = Dot(dot.lanes)
-    channels, height, width = weight.shape[:3]
-    image = padded_image(layer, plain)
-    taps = tap_weights(call, weight, plain)
-    i, j = axes((height, width))
-
-    def product(n: Expr, y: Expr, x: Expr, channel: Expr) -> Expr:
-        row, column = y * op.stride[0] + i * op.dilation[0], x * op.stride[1] + j * op.dilation[1]
-        value = image(n, row, column * channels + channel).astype("int32")
-        return te.sum(value * taps(i * width + j, channel).astype("int32"), axis=[i, j])
-
-    total = te.compute((call.batch, *call.out.shape), product, name="dot")
-    bias = call.constant("bias", call.params["bias"].astype(np.int32))
-    multiplier = call.constant("multiplier", call.params["multiplier"].astype(np.int32))
-    lo, hi = limits(call)
-    shift, zero = int(call.params["left_shift"]), call.quant.zero_point
-    return call.make(lambda n, y, x, c: requantise(total(n, y, x, c) + bias(c), multiplier(c), shift, zero, lo, hi))
-
-
-def tap_weights(call: Call, weight: np.ndarray, dot: Dot) -> Callable[[Expr, Expr], Expr]:
-    """int8 [taps, channels] from planes; units are `lanes` channels of one tap. Each width has its own planes."""
-    channels = len(weight)
-    rows = weight.reshape(channels, -1).T  # [taps, channels]
-    bits = call.params["weight_bits"].astype(np.int64)
-    widths = sorted({int(b) for b in bits})
-    place, segment = np.zeros(channels, np.int32), np.zeros(channels, np.int32)
-    parts = []
-    for number, width in enumerate(widths):
-        chosen = np.flatnonzero(bits == width)
-        place[chosen], segment[chosen] = np.arange(len(chosen)), number
-        filled = np.zeros((len(rows), -(-len(chosen) // dot.lanes) * dot.lanes), np.int8)
-        filled[:, : len(chosen)] = rows[:, chosen]
-        parts.append(_channels(call, filled, width, dot, f"weight{width}"))
-    if len(parts) == 1:
-        return parts[0]
-    places, segments = call.constant("places", place), call.constant("segments", segment)
-
-    def gathered(tap: Expr, channel: Expr) -> Expr:
-        found = parts[-1](tap, places(channel))
-        for number in reversed(range(len(parts) - 1)):
-            found = tirx.if_then_else(segments(channel) == number, parts[number](tap, places(channel)), found)
-        return found
-
-    table = te.compute((len(rows), channels), gathered, name="gathered")
-    return lambda tap, channel: table(tap, channel)
-
-
-def _channels(call: Call, filled: np.ndarray, bits: int, dot: Dot, name: str) -> Callable[[Expr, Expr], Expr]:
-    """weight(tap, channel) of weights [taps, channels], whole units of `lanes` channels."""
-    blocks = filled.shape[1] // dot.lanes
-    units = filled.reshape(-1, dot.lanes)
-    units = np.where(units == 0, 1, units) if bits == 1 else units
-    tensor = plane_tensor(call, units, bits, (dot.lanes,), name)
-    return lambda tap, channel: tensor(tap * blocks + channel // dot.lanes, channel % dot.lanes)

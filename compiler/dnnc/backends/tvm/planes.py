@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+#: Units of weights that share rows in every plane; counts of units are multiples of it.
+UNITS = 8
 
 
 @dataclass(frozen=True)

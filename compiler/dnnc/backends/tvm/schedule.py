@@ -6,36 +6,66 @@ then they are requantised and stored. Every element is computed by the same inte
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import s_tir, tirx
 
-from dnnc.backends.tvm import intrinsics  # noqa: F401 (registers them)
 from dnnc.backends.tvm.dot import Dot
+from dnnc.backends.tvm.intrinsics import weave
+from dnnc.backends.tvm.planes import UNITS
 
 #: Sums that fit the registers beside a column of weights, and TVM's limit of 1024 bytes for what is on the stack.
 MOST_SUMS = 16
 
 
+#: Of a depthwise convolution.
+MOST_PLACES = 6
+#: Bytes of unpacked weights that stay in the first cache beside the image.
+NEAR = 32 << 10
+
+
 @dataclass(frozen=True)
 class Tile:
-    """Sums that are computed together: columns of the output times blocks of channels."""
+    """Sums that are computed together: rows and columns of the output times blocks of channels.
 
-    pixels: int
+    near: packed weights are unpacked for a tile's blocks at a time, and not for the layer before all else.
+    """
+
+    rows: int
+    columns: int
     blocks: int
+    near: bool = False
+
+    @property
+    def pixels(self) -> int:
+        return self.rows * self.columns
 
 
 def divisors(value: int, most: int) -> list[int]:
     return [d for d in range(1, min(value, most) + 1) if value % d == 0]
 
 
-def tiles(columns: int, blocks: int) -> list[Tile]:
-    """Every tile that fills the layer exactly, the one with the fewest loads a product first, then the larger."""
+def tiles(rows: int, columns: int, blocks: int, units: int, packed: bool) -> list[Tile]:
+    """Every tile that fills the layer exactly, the best first.
+
+    units: of weights in a block; packed: whether they are unpacked by the kernel.
+    """
     found = [
-        Tile(p, b) for p in divisors(columns, MOST_SUMS) for b in divisors(blocks, MOST_SUMS) if p * b <= MOST_SUMS
+        Tile(r, c, b)
+        for r in divisors(rows, MOST_SUMS)
+        for c in divisors(columns, MOST_SUMS // r)
+        for b in divisors(blocks, MOST_SUMS // (r * c))
     ]
-    return sorted(found, key=lambda t: (1 / t.pixels + 1 / t.blocks, t.blocks))
+    if packed:
+        found += [replace(t, near=True) for t in found if t.blocks * units % UNITS == 0]
+
+    def cost(tile: Tile) -> tuple[float, ...]:
+        """Loads a product; then fewer blocks, and rows that are long."""
+        far = packed and not (tile.near and tile.blocks * units * 64 <= NEAR)
+        return far, 1 / tile.pixels + 1 / tile.blocks, tile.blocks, tile.rows
+
+    return sorted(found, key=cost)
 
 
 def names(schedule: Any) -> set[str]:
@@ -43,30 +73,89 @@ def names(schedule: Any) -> set[str]:
     return {schedule.get(block).name_hint for block in schedule.get_child_blocks(root)}
 
 
-def arrange(kernel: tirx.PrimFunc, dot: Dot, depth: int) -> tirx.PrimFunc:
-    """The kernel of a convolution or dense layer (not depthwise). depth: channels of the input."""
+def arrange(kernel: tirx.PrimFunc, dot: Dot, depth: int, halves: bool, tile: Tile | None = None) -> tirx.PrimFunc:
+    """The kernel of a convolution or dense layer (not depthwise).
+
+    depth: channels of the input; halves: whether sums are multiplied as they are, with no shift before.
+    """
     schedule = s_tir.Schedule(kernel)
     product = schedule.get_sblock("dot")
+    schedule.fuse_reduction_epilogue(product, "biased")
     n, y, x, group, block, lane, tap, step, _ = schedule.get_loops(product)
-    columns, blocks = (int(schedule.get(loop).extent) for loop in (x, block))
-    tile = tiles(columns, blocks)[0]
+    rows, columns, blocks, taps, steps = (int(schedule.get(loop).extent) for loop in (y, x, block, tap, step))
+    known = names(schedule)
+    packed = "weight" in known
+    tile = tile or tiles(rows, columns, blocks, taps * steps, packed)[0]
     _rows(schedule, depth)
-    _unpack(schedule)
-    x_outer, x_inner = schedule.split(x, [None, tile.pixels])
+    y_outer, y_inner = schedule.split(y, [None, tile.rows])
+    x_outer, x_inner = schedule.split(x, [None, tile.columns])
     block_outer, block_inner = schedule.split(block, [None, tile.blocks])
-    schedule.reorder(n, group, block_outer, y, x_outer, tap, step, x_inner, block_inner, lane)
-    schedule.unroll(x_inner)
-    schedule.unroll(block_inner)
-    codes = schedule.get_sblock("codes")
-    schedule.reverse_compute_at(codes, x_outer)
-    lanes = schedule.get_loops(codes)[-1]
-    schedule.vectorize(lanes)
-    start = schedule.decompose_reduction(product, tap)
-    *_, start_lane = schedule.get_loops(start)
-    schedule.vectorize(start_lane)
-    schedule.tensorize(lane, dot.intrinsic)
+    schedule.reorder(n, group, block_outer, y_outer, x_outer, tap, step, y_inner, x_inner, block_inner, lane)
+    if tile.near:
+        schedule.compute_at("weight", block_outer)
+    _unpack(schedule)
+    for loop in (y_inner, x_inner, block_inner):
+        schedule.unroll(loop)
+    _finish(schedule, dot, x_outer, halves)
+    _product(schedule, product, tap, lane, str(dot.intrinsic))
     (kernel,) = schedule.mod.functions.values()
     return kernel
+
+
+def arrange_depthwise(kernel: tirx.PrimFunc, dot: Dot, depth: int, step: int, halves: bool) -> tirx.PrimFunc:
+    """Likewise of a depthwise convolution. step: bytes from a tap to the next."""
+    schedule = s_tir.Schedule(kernel)
+    product = schedule.get_sblock("dot")
+    schedule.fuse_reduction_epilogue(product, "biased")
+    n, y, block, place, lane, row, quad, _ = schedule.get_loops(product)
+    places = int(schedule.get(place).extent)
+    place_outer, place_inner = schedule.split(place, [None, divisors(places, MOST_PLACES)[-1]])
+    schedule.reorder(n, block, y, place_outer, row, quad, place_inner, lane)
+    for loop in (row, quad, place_inner):
+        schedule.unroll(loop)
+    _rows(schedule, depth)
+    _unpack(schedule)
+    taps = schedule.get_sblock("woven")
+    schedule.compute_at(taps, block)
+    schedule.tensorize(schedule.get_loops(taps)[-1], weave(step))
+    _finish(schedule, dot, place_outer, halves)
+    _product(schedule, product, row, lane, str(dot.taps))
+    (kernel,) = schedule.mod.functions.values()
+    return kernel
+
+
+def flatten(kernel: tirx.PrimFunc) -> tirx.PrimFunc:
+    """The one stage of a kernel whose inputs and output have one shape as one loop, which LLVM makes vectors of."""
+    schedule = s_tir.Schedule(kernel)
+    _, *loops = schedule.get_loops(schedule.get_sblock("result"))
+    schedule.fuse(*loops)
+    (kernel,) = schedule.mod.functions.values()
+    return kernel
+
+
+def _finish(schedule: Any, dot: Dot, outer: Any, halves: bool) -> None:
+    """Sums become codes where they are complete."""
+    scaled, codes = schedule.get_sblock("scaled"), schedule.get_sblock("codes")
+    schedule.reverse_compute_at(scaled, outer)
+    *around, lanes = schedule.get_loops(scaled)
+    schedule.reverse_compute_at(codes, around[-1])
+    if halves and dot.rescale is not None:
+        schedule.tensorize(lanes, dot.rescale)
+    else:
+        schedule.vectorize(lanes)
+    *_, lanes = schedule.get_loops(codes)
+    schedule.vectorize(lanes)
+
+
+def _product(schedule: Any, product: Any, first: Any, lane: Any, intrinsic: str) -> None:
+    """first: the outermost loop of the sum."""
+    start = schedule.decompose_reduction(product, first)
+    *_, start_lane = schedule.get_loops(start)
+    schedule.vectorize(start_lane)
+    # What only the beginning read is still told of the rest.
+    stale = [i for i, region in enumerate(schedule.get(product).reads) if region.source.name == "bias"]
+    schedule.unsafe_hide_buffer_access(product, "read", stale)
+    schedule.tensorize(lane, intrinsic)
 
 
 def _rows(schedule: Any, depth: int) -> None:
@@ -79,7 +168,7 @@ def _unpack(schedule: Any) -> None:
     """Eight units together, so that all shifts are constants, and all lanes at once."""
     for name in sorted(names(schedule)):
         if name.startswith("weight"):
-            unit, *lanes = schedule.get_loops(schedule.get_sblock(name))
-            _, inner = schedule.split(unit, [None, 8])
+            *_, unit, lane, group = schedule.get_loops(schedule.get_sblock(name))
+            _, inner = schedule.split(unit, [None, UNITS])
             schedule.unroll(inner)
-            schedule.vectorize(schedule.fuse(*lanes))
+            schedule.vectorize(schedule.fuse(lane, group))

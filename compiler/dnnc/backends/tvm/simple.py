@@ -9,6 +9,7 @@ import numpy as np
 from tvm import te, tirx
 
 from dnnc.backends.tvm.call import Call, axes, clamp, int32, int64, requantise
+from dnnc.backends.tvm.schedule import flatten
 from dnnc.ops.common import quant_of
 from dnnc.ops.elementwise import Add, Mul
 from dnnc.ops.movement import Concat, Pad, Resize, Slice, Transpose
@@ -22,6 +23,12 @@ def limits(call: Call) -> tuple[int, int]:
     return lo, hi
 
 
+def elementwise(call: Call) -> None:
+    """One loop serves inputs of the output's shape."""
+    if all(t.shape == call.out.shape for t in call.types) and call.out.shape and not any(call.fixed):
+        call.arranged = flatten
+
+
 def add(call: Call) -> te.Tensor:
     assert isinstance(call.op, Add)
     a, b = call.aligned(0), call.aligned(1)
@@ -33,6 +40,7 @@ def add(call: Call) -> te.Tensor:
         total = a(*at) * first + b(*at) * second + offset  # within int32: dnnc.ops.elementwise.add_multipliers
         return clamp(total >> shift, lo, hi)
 
+    elementwise(call)
     return call.make(code)
 
 
@@ -47,12 +55,14 @@ def mul(call: Call) -> te.Tensor:
         product = (a(*at) - zeros[0]) * (b(*at) - zeros[1])
         return requantise(product, int32(multiplier), shift, call.quant.zero_point, lo, hi)
 
+    elementwise(call)
     return call.make(code)
 
 
 def pointwise(call: Call) -> te.Tensor:
     x, q = call.read(0), quant_of(call.types[0])
     table = call.constant("table", call.params["table"])
+    elementwise(call)
     if q.bits <= 8:
         return call.make(lambda *at: int32(table(x(*at) - q.lo)))
     shift = q.bits - 8

@@ -7,8 +7,8 @@ from typing import Any
 
 from dnnc.backends.tvm import simple
 from dnnc.backends.tvm.call import Call
+from dnnc.backends.tvm.depthwise import lower_linear
 from dnnc.backends.tvm.dot import Dot
-from dnnc.backends.tvm.linear import lower_linear
 from dnnc.errors import Unsupported, UnsupportedError
 from dnnc.ir.graph import Graph
 from dnnc.ir.op import Op
