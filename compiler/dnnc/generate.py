@@ -172,6 +172,8 @@ def _linker(target: Target, compiler: str) -> Callable[[str, Sequence[str]], Non
 
     def link(output: str, objects: Sequence[str]) -> None:
         # The library's calls of TVM's runtime are resolved where it is loaded.
-        toolchain.run_tool((*found.command, "-O2", "-shared", "-fPIC", *objects, "-o", output), Path(output).parent)
+        toolchain.run_tool(
+            (*found.command, "-O2", "-shared", "-s", "-fPIC", *objects, "-o", output), Path(output).parent
+        )
 
     return link

@@ -167,8 +167,10 @@ def takes(layer: Layer, dot: Dot) -> bool:
 
 def starts(layer: Layer, dot: Dot) -> np.ndarray:
     """int64 [channels]: what the sums begin with."""
-    bias = layer.call.params["bias"].astype(np.int64)
-    return bias - 128 * layer.weight.reshape(len(bias), -1).sum(axis=1, dtype=np.int64) if dot.unsigned else bias
+    bias: np.ndarray = layer.call.params["bias"].astype(np.int64)
+    if dot.unsigned:
+        bias -= 128 * layer.weight.reshape(len(bias), -1).sum(axis=1, dtype=np.int64)
+    return bias
 
 
 def _by_channel(layer: Layer, dot: Dot, values: np.ndarray) -> np.ndarray:
