@@ -2,8 +2,9 @@
 
 usage: tools/bench/run additivity [--count 60] [--samples 512] [--widths 2,3,4,5,6,8] [NAME ...]
 
-Random assignments of a width to every layer, from --widths. Predicted: the sum over layers of the Fisher information
-times the error of their output (bits fisher, the default) or of their weights (error=weight); as HAWQ-V2 does, the
+Random assignments of a width to every layer, from --widths. Predicted: the sum over layers of what each was measured to
+lose by itself (bits fisher, the default); of the Fisher information times the error of their output
+(sensitivity=predicted) or of their weights (error=weight); as HAWQ-V2 does, the
 mean of the Hessian's diagonal (Hutchinson's estimate of its trace, Rademacher probes, labels where there are any) times
 the squared error of the weights (Dong et al., NeurIPS 2020); and the noise-to-signal ratio of the weights (SQNR).
 Measured: the divergence of the float model's answers from those of the network with weights, biases and values on their
@@ -37,13 +38,14 @@ from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.fisher import fisher
 from dnnc.quantise.heads import head
 from dnnc.quantise.menu import menu
+from dnnc.quantise.probe import probed
 from dnnc.quantise.ranges import represent
 from dnnc.quantise.synthesise import synthesise
 from dnnc.quantise.weights import WeightCodes
 from dnnc.report.markdown import table
 
 NAMES = ("resnet8_cifar10_jpeg", "kws_dscnn")
-SENSITIVITIES = ("fisher", "fisher{error=weight}", "HAWQ-V2", "SQNR")
+SENSITIVITIES = ("fisher", "fisher{sensitivity=predicted}", "the same, error=weight", "HAWQ-V2", "SQNR")
 HEADINGS = ("network", "layers", "assignments", *SENSITIVITIES, "CPU s")
 PROBES, PROBED, RESAMPLED = 16, 32, 2000
 
@@ -94,8 +96,8 @@ def correlations(
     errors = {n.name: {b: codes[n.name][b].real() - n.params["weight"] for b in widths} for n in nodes}
     traces = hessian_means(graph, seen.spread(PROBED), seed)
     tables: list[dict[str, dict[int, float]]] = []
-    for of_output in (True, False):
-        losses = menu(calibration, information, widths, False, of_output).losses
+    predicted = [menu(calibration, information, widths, False, of_output) for of_output in (True, False)]
+    for losses in (probed(calibration, predicted[0], seed).losses, *(found.losses for found in predicted)):
         tables.append({n.name: dict(zip(sorted(widths), losses[n.name].sum(axis=0), strict=True)) for n in nodes})
     square = {n: {b: float((e**2).sum()) for b, e in of.items()} for n, of in errors.items()}
     power = {n.name: float((n.params["weight"].astype(np.float64) ** 2).sum()) for n in nodes}
@@ -114,11 +116,11 @@ def correlations(
     print(file=sys.stderr)
     found = []
     for losses in tables:
-        predicted = np.array([sum(losses[n][b] for n, b in choice.items()) for choice in picked])
+        totals = np.array([sum(losses[n][b] for n, b in choice.items()) for choice in picked])
         again = [rng.integers(0, count, count) for _ in range(RESAMPLED)]
-        spread = [float(spearmanr(predicted[i], np.array(measured)[i]).statistic) for i in again]
+        spread = [float(spearmanr(totals[i], np.array(measured)[i]).statistic) for i in again]
         low, high = np.quantile(spread, (0.025, 0.975))
-        found.append((float(spearmanr(predicted, measured).statistic), float(low), float(high)))
+        found.append((float(spearmanr(totals, measured).statistic), float(low), float(high)))
     return found
 
 

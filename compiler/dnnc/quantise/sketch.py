@@ -27,9 +27,13 @@ _REACH = 6.0
 #: Scale of an input times that of an 8-bit weight, of the scale of the output. Narrower codes are as much larger: were
 #: they not, values would hardly vary, and what reads them would be the same for every input.
 _RATIO = 2.0**-8
-#: The largest code's weight, of the channel's largest weight: what least error makes of it, about.
-_FACTORS = {1: 0.5, 2: 0.6, 3: 0.65, 4: 0.75}
-_FACTOR_WIDE = 0.95
+#: The largest code's weight, of the channel's largest weight: those that are tried for few bits, of which the one of
+#: least error is taken, and that of more bits. With fewer bits than four it decides how many codes are 0, and whether
+#: the most negative one is used, and so which kernels are.
+_FACTORS = (0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
+_FEW_BITS, _FACTOR_OF_MANY = 4, 0.95
+#: Weights of a channel that the error is taken of.
+_TRIED = 256
 #: Weights below this share of the layer's largest are nothing: those of dead channels.
 _NOTHING = 2.0**-16
 
@@ -86,9 +90,20 @@ def _weights(node: Node, given: Mapping[str, Sequence[int]] | int) -> dict[str, 
     for width in np.unique(bits):
         lo, hi = fixed.code_range(int(width))
         chosen = bits == width
-        factor = _FACTORS.get(int(width), _FACTOR_WIDE)
+        factor = _factors(rows[chosen], reach[chosen], lo, hi) if width <= _FEW_BITS else _FACTOR_OF_MANY
         step = np.where(reach[chosen] > floor, factor * reach[chosen] / max(hi, 1), np.inf)
         exact = rows[chosen] / step[:, None]
         rounded = np.where(exact >= 0, 1, -1) if width == 1 else np.clip(np.floor(exact + 0.5), lo, hi)
         codes[chosen] = rounded
     return {"weight": codes.reshape(weight.shape), "weight_bits": bits}
+
+
+def _factors(rows: NDArray[Any], reach: NDArray[Any], lo: int, hi: int) -> NDArray[Any]:
+    """The factor of least squared error for every channel."""
+    some = rows[:, :: -(-rows.shape[1] // _TRIED)]
+    errors = []
+    for factor in _FACTORS:
+        step = np.maximum(factor * reach / max(hi, 1), 1e-30)[:, None]
+        errors.append(((np.clip(np.floor(some / step + 0.5), lo, hi) * step - some) ** 2).sum(axis=1))
+    found: NDArray[Any] = np.array(_FACTORS)[np.argmin(errors, axis=0)]
+    return found

@@ -21,6 +21,7 @@ from dnnc.quantise.dataset import Dataset
 from dnnc.quantise.fisher import Fisher as Information
 from dnnc.quantise.fisher import fisher
 from dnnc.quantise.menu import Menu, menu
+from dnnc.quantise.probe import probed
 
 #: Widths that are not offered: 1 bit needs training, and 7 bits are stored as 8.
 _UNOFFERED = (1, 7)
@@ -46,7 +47,8 @@ class Fisher(Policy):
 
     group: whether a layer or every output channel has a width (single weights: see parameter_groups.py). error: whether
     a width's loss is the Fisher times the squared error of the channel's output (see `menu.output_loss`), or of the
-    single weights. activations: bits of all activations. activation_group=value: every value has its own width, one of
+    single weights. sensitivity: whether what a layer loses in all is measured (`quantise.probe`), or predicted as well.
+    activations: bits of all activations. activation_group=value: every value has its own width, one of
     the target's up to `activations`, chosen together with the weights'; ram_bytes implies it. activation_average
     instead lets the Fisher choose among the target's widths beforehand, for that many bits of an element on average.
     """
@@ -57,6 +59,7 @@ class Fisher(Policy):
     max_drop: float | None = None
     group: Literal["layer", "channel", "parameter"] = "layer"
     error: Literal["output", "weight"] = "output"
+    sensitivity: Literal["measured", "predicted"] = "measured"
     activations: int = 8
     activation_average: float | None = None
     ram_bytes: int | None = None
@@ -127,6 +130,8 @@ class Fisher(Policy):
             activation_bits = choose_activations(calibration, target, information, self.activation_average)
         widths = [b for b in target.weight_bits if b not in _UNOFFERED]
         found = menu(calibration, information, widths, self.group == "channel", self.error == "output")
+        if self.sensitivity == "measured":
+            found = probed(calibration, found, seed, progress)
         make = Maker(found, information, activation_bits)
         if self.average is not None:
             return make(self._by_average(found, self.average))

@@ -20,8 +20,8 @@ from dnnc.quantise.integer import quantise
 from dnnc.quantise.measure import changed, correct_percent, float_outputs, integer_outputs
 from dnnc.quantise.menu import Menu
 
-#: The search ends when it knows the size to this share of the widest network's.
-_RESOLUTION = 0.015
+#: The search ends when it knows the size to this share of it.
+_RESOLUTION, _MOST_STEPS = 0.015, 12
 #: Samples that a network is measured on: as many as these multiply-accumulates allow, within limits. Of 1,000 samples a
 #: drop of half a point is five; a network in the middle of the range that seems to drop too far by chance hides all
 #: smaller ones from the search.
@@ -119,10 +119,9 @@ def _smallest(
     was found within `limit`, or of the widest where none is.
     """
     low, high = candidates.low, candidates.high
-    resolution = max(_RESOLUTION * high, 1e-9)
-    steps = max(int(np.ceil(np.log2(max((high - low) / resolution, 1)))), 1)
+    steps = max(int(np.ceil(np.log2(max((high - low) / max(_RESOLUTION * low, 1e-9), 1)))), 1)
     best: tuple[C, float] | None = None
-    for step in range(steps):
+    for step in range(min(steps, _MOST_STEPS)):
         progress("measure candidates", step, steps + 1)
         middle = (low + high) / 2
         candidate = candidates.at(middle)
@@ -131,7 +130,7 @@ def _smallest(
             best, high = (candidate, measured), candidates.size(candidate)
         else:
             low = middle
-        if high - low <= resolution:
+        if high - low <= _RESOLUTION * high:
             break
     for other in sorted(candidates.others, key=candidates.size):
         if best is not None and candidates.size(other) >= candidates.size(best[0]):
