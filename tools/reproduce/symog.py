@@ -1,7 +1,8 @@
 """SYMOG (Enderich et al., Neurocomputing 2020): two-bit weights in all layers, first and last included.
 
-LeNet-5 and vgg_small. Beside it, learned steps (LSQ), and what two bits cost without training: rounded to nearest, and
-with error feedback. All figures but those marked "float" are of the integer program, on the bit-accurate simulator.
+LeNet-5 and vgg_small. Beside it, the same with rounded weights in the loss, learned steps (LSQ), and what two bits cost
+without training: rounded to nearest, and with error feedback. All figures but those marked "float" are of the integer
+program, on the bit-accurate simulator.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import common
 import networks
 import numpy as np
 
-from dnnc.compress.grid import TrainedPolicy, on_grid
+from dnnc.compress.grid import on_grid
 from dnnc.compress.lsq import Lsq
 from dnnc.compress.symog import Symog
 from dnnc.cost.loader import load_target
@@ -33,12 +34,11 @@ TARGET = "cortex-m7"
 
 @dataclass(frozen=True)
 class Case:
-    """A network. points: of accuracy that may be lost. epochs: of SYMOG and of LSQ."""
+    """A network. points: of accuracy that SYMOG may lose. policies: with the epochs that each trains for."""
 
     name: str
     points: float
-    symog: Symog
-    lsq: Lsq
+    policies: tuple[Symog | Lsq, ...]
 
 
 def percent(graph: Graph, policy: Policy, data: common.Data) -> float:
@@ -61,8 +61,9 @@ def rounded_to_nearest(graph: Graph, sample: Dataset) -> Graph:
     )
 
 
-def stored(case: str, policy: TrainedPolicy) -> Path:
-    return networks.WEIGHTS / f"{policy.name}_{case}.npz"
+def stored(case: str, policy: Symog | Lsq) -> Path:
+    rounded = "_rounded" if isinstance(policy, Symog) and policy.forward == "rounded" else ""
+    return networks.WEIGHTS / f"{policy.name}{rounded}_{case}.npz"
 
 
 def store(path: Path, graph: Graph) -> None:
@@ -99,9 +100,10 @@ def run(case: Case, graph: Graph, data: common.Data, options: common.Options, ta
     feedback = percent(graph, Uniform(weights=BITS), data)
     table.goal(f"{case.name}: {BITS} bits, error feedback", "", f"{feedback:.2f} %", None)
     setting = common.setting(data, 0, TARGET, checkpoint=options.rest.checkpoint)
-    for policy in (case.symog, case.lsq):
+    for policy in case.policies:
         path = stored(case.name, policy)
-        if options.rest.from_weights:
+        known = options.rest.from_weights or (options.rest.missing and path.is_file())
+        if known:
             if not path.is_file():
                 table.note(f"{case.name}: no stored weights of {policy.name}")
                 continue
@@ -110,14 +112,17 @@ def run(case: Case, graph: Graph, data: common.Data, options: common.Options, ta
             pull, trained = policy.learn(graph, setting)
             before, after = (common.accuracy(g, data.test) for g in (pull.unrounded(), trained))
             moved = 100 * max(pull.distances().values())
-            what = f"{case.name}: final rounding, float arithmetic"
+            what = f"{case.name}: {policy}, final rounding, float arithmetic"
             table.goal(what, "0.00 points", f"{before:.2f} % to {after:.2f} %", abs(before - after) < 0.005)
             table.goal(
-                f"{case.name}: distance to the grid, worst layer", "< 1 % of a step", f"{moved:.2g} %", moved < 1
+                f"{case.name}: {policy}, distance to the grid, worst layer",
+                "< 1 % of a step",
+                f"{moved:.2g} %",
+                moved < 1,
             )
         else:
             trained = policy.prepare(graph, setting).graph
-        if options.rest.store and not options.rest.from_weights:
+        if options.rest.store and not known:
             store(path, trained)
         found = percent(trained, policy, data)
         what = f"{case.name}: {policy}, {policy.epochs} epochs"
@@ -128,6 +133,7 @@ def run(case: Case, graph: Graph, data: common.Data, options: common.Options, ta
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from-weights", action="store_true", help="measure the stored weights, do not train")
+    parser.add_argument("--missing", action="store_true", help="train only what has no stored weights")
     parser.add_argument("--store", action="store_true", help="keep the trained weights in weights/")
     parser.add_argument("--only", choices=("lenet5", "vgg_small_cifar10"), help="one of the networks")
     parser.add_argument("--checkpoint", type=Path, help="a folder: training goes on from there after an interruption")
@@ -139,15 +145,17 @@ def main() -> None:
         options.rest.checkpoint.mkdir(parents=True, exist_ok=True)
     table = common.Table(f"SYMOG: weights of {BITS} bits in all layers", options)
     if options.smoke:
-        case = Case("digits", 5.0, Symog(weights=BITS, epochs=4), Lsq(weights=BITS, epochs=2, rate=0.005))
+        rounded = Symog(weights=BITS, epochs=4, forward="rounded")
+        case = Case("digits", 5.0, (Symog(weights=BITS, epochs=4), rounded, Lsq(weights=BITS, epochs=2, rate=0.005)))
         run(case, *common.digits(), options, table)
     else:
         long, short = options.pick((8, 3), (3, 1), None)
-        case = Case("lenet5", 0.2, Symog(weights=BITS, epochs=long), Lsq(weights=BITS, epochs=short))
+        case = Case("lenet5", 0.2, (Symog(weights=BITS, epochs=long), Lsq(weights=BITS, epochs=short)))
         if options.rest.only in (None, case.name):
             run(case, *common.lenet(case.name), options, table)
         # An epoch takes two minutes of CPU time: a quick run measures the stored weights.
-        case = Case("vgg_small_cifar10", 1.5, Symog(weights=BITS, epochs=20), Lsq(weights=BITS, epochs=3))
+        rounded = Symog(weights=BITS, epochs=10, forward="rounded")
+        case = Case("vgg_small_cifar10", 1.5, (Symog(weights=BITS, epochs=20), rounded, Lsq(weights=BITS, epochs=3)))
         options.rest.from_weights |= options.quick
         if options.rest.only in (None, case.name):
             run(case, *common.cifar(case.name), options, table)

@@ -28,6 +28,8 @@ from dnnc.quantise.bytes import linear_nodes
 _FIRST, _LAST = 0.05, 300.0
 #: From here on lambda is infinite: weights stay at their modes, biases and normalisation settle on them.
 _HELD = 0.95
+#: Of forward=rounded: where rounding begins.
+_ROUNDED = 0.25
 #: Mean distance of the weights to the grid, in steps, that final rounding may meet.
 _LARGEST_DISTANCE = 0.01
 
@@ -49,6 +51,10 @@ class Symog(TrainedPolicy):
     scales are powers of two, one a layer or, with step=channel, one a channel. (Under normalisation a channel's power
     of two changes nothing, so it always has its own.)
 
+    forward=rounded: after the first quarter of training the loss is that of the rounded weights, gradients passing
+    straight through (Courbariaux et al., "BinaryConnect", NeurIPS 2015), which the paper does without: where there are
+    tens of epochs rather than hundreds, it is what finds modes that work together.
+
     epochs, rate: of training (rate: see `Recipe`); distil: share of the float network's answers in the loss.
     activations: bits of activations, rounded after training only.
     """
@@ -59,6 +65,7 @@ class Symog(TrainedPolicy):
     activations: int = 8
     strict: bool = False
     step: Literal["layer", "channel"] = "layer"
+    forward: Literal["float", "rounded"] = "float"
     rate: float = 0.02
     distil: float = 0.5
 
@@ -103,7 +110,7 @@ class Symog(TrainedPolicy):
         """The regulariser after training, which can tell what the network was before rounding, and the result."""
         require_width("weight", self.weights, setting.target)
         normalise = not self.strict and setting.target.requantise != "shift"
-        pull = Pull(self.weights, self.step == "channel")
+        pull = Pull(self.weights, self.step == "channel", _ROUNDED if self.forward == "rounded" else 1.0)
         trained = train(
             graph,
             setting.train,
@@ -119,10 +126,13 @@ class Symog(TrainedPolicy):
 
 
 class Pull(Hooks):
-    """The regulariser, its schedule and the clipping. Steps are chosen from the weights that it sees first."""
+    """The regulariser, its schedule and the clipping. Steps are chosen from the weights that it sees first.
 
-    def __init__(self, bits: int, by_channel: bool) -> None:
-        self.bits, self.top, self.by_channel = bits, largest_code(bits), by_channel
+    rounded: the share of training after which the loss sees rounded weights.
+    """
+
+    def __init__(self, bits: int, by_channel: bool, rounded: float = 1.0) -> None:
+        self.bits, self.top, self.by_channel, self.rounded = bits, largest_code(bits), by_channel, rounded
         self.steps: dict[str, torch.Tensor] = {}
         self.last = 0.0
         self._rounds = True
@@ -130,7 +140,7 @@ class Pull(Hooks):
         self._snapshot: Callable[[], Graph] | None = None
 
     def __str__(self) -> str:
-        return f"Pull({self.bits}, {self.by_channel})"
+        return f"Pull({self.bits}, {self.by_channel}, {self.rounded:g})"
 
     def begin(self, snapshot: Callable[[], Graph]) -> None:
         self._snapshot = snapshot
@@ -144,12 +154,17 @@ class Pull(Hooks):
                 for name, p in params.items()
                 if "weight" in p
             }
+        if self.rounded <= progress < 1:
+            return self._with(params, lambda name, weight: weight + (self._mode(name, weight) - weight).detach())
         if progress < 1 or not self._rounds:
             return params
         self._final = {name: params[name]["weight"].detach().clone() for name in self.steps}
+        return self._with(params, self._mode)
+
+    def _with(self, params: Params, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Params:
+        """The parameters with other weights."""
         return {
-            name: {**p, "weight": self._mode(name, p["weight"])} if name in self.steps else p
-            for name, p in params.items()
+            name: {**p, "weight": change(name, p["weight"])} if name in self.steps else p for name, p in params.items()
         }
 
     def _mode(self, name: str, weight: torch.Tensor) -> torch.Tensor:
