@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tvm import te, tirx
 
 from dnnc import fixed
+from dnnc.backends.tvm.schedule import Choice
 from dnnc.ir.graph import Node
 from dnnc.ir.op import Op
 from dnnc.ir.types import Quant, Shape, TensorType
@@ -54,7 +55,7 @@ def requantise(accumulator: Expr, multiplier: Expr, left_shift: int, zero_point:
 class Call:
     """One node. Inputs that are constants of the graph have one sample, which serves all.
 
-    A lowering may leave in `arranged` how its kernel is scheduled.
+    A lowering may leave in `choices` how its kernel can be arranged, the best first.
     """
 
     node: Node
@@ -63,7 +64,7 @@ class Call:
     inputs: list[te.Tensor]
     fixed: tuple[bool, ...]
     constants: list[tuple[te.Tensor, Array]] = field(default_factory=list)
-    arranged: Callable[[tirx.PrimFunc], tirx.PrimFunc] | None = None
+    choices: Sequence[Choice] = ()
 
     @property
     def op(self) -> Op:

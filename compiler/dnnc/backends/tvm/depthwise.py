@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
+from dnnc.backends.tvm import schedule
 from dnnc.backends.tvm.call import Call, axes, requantise
 from dnnc.backends.tvm.dot import Dot
 from dnnc.backends.tvm.linear import Layer, finish, padded_image, plane_tensor, starts, takes, unpacked, windows
-from dnnc.backends.tvm.schedule import arrange_depthwise
 from dnnc.backends.tvm.simple import limits
 from dnnc.ops.conv import Conv2D
 
@@ -63,13 +63,14 @@ def woven(layer: Layer, dot: Dot) -> te.Tensor:
     )
     codes = finish(
         call,
+        dot,
         total,
         lambda n, y, block, place, lane: bias(block, lane),
         lambda n, y, block, place, lane: multiplier(block, lane),
         (0, 1, 3, 2, 4),
     )
     halves = int(call.params["left_shift"]) == 0
-    call.arranged = lambda kernel: arrange_depthwise(kernel, dot, channels, step, halves)
+    call.choices = schedule.depthwise(dot, channels, step, halves, places)
     if together > 1:
         return call.make(lambda n, y, x, c: codes(n, y, x // together, 0, x % together * channels + c))
     return call.make(lambda n, y, x, c: codes(n, y, x, c // dot.lanes, c % dot.lanes))

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
+from dnnc.backends.tvm import schedule
 from dnnc.backends.tvm.call import Call, Reader, axes, clamp, int32, rescale, storage
 from dnnc.backends.tvm.dot import PLAIN, Dot
 from dnnc.backends.tvm.planes import UNITS, offset_of, pack_units, planes_of
-from dnnc.backends.tvm.schedule import arrange
 from dnnc.backends.tvm.simple import limits
 from dnnc.fixed import INT32_MAX
 from dnnc.ops.common import linear_bounds, quant_of
@@ -88,8 +88,6 @@ class Layer:
 def windows(layer: Layer, dot: Dot) -> te.Tensor:
     call, op = layer.call, layer.op
     dot = dot if takes(layer, dot) else PLAIN
-    if dot.intrinsic is not None:
-        call.arranged = lambda kernel: arrange(kernel, dot, layer.image[2], int(call.params["left_shift"]) == 0)
     image = padded_image(layer, dot, slack=-(-(-layer.run % dot.group) // layer.image[2]))  # read by a last group
     filled = layer.units(dot)
     bits = np.zeros(filled.shape[:2], np.int64)
@@ -116,7 +114,11 @@ def windows(layer: Layer, dot: Dot) -> te.Tensor:
         return te.sum(value, axis=[t, r, g])
 
     total = te.compute((call.batch, rows, columns, op.groups, blocks, dot.lanes), product, name="dot")
-    codes = finish(call, total, lambda n, y, x, *at: biases(*at), lambda n, y, x, *at: multipliers(*at))
+    if dot.intrinsic is not None:
+        halves, packed = int(call.params["left_shift"]) == 0, weight.op.name == "weight"
+        extents = (rows, columns, blocks)
+        call.choices = schedule.linear(dot, layer.image[2], halves, extents, taps * groups, packed)
+    codes = finish(call, dot, total, lambda n, y, x, *at: biases(*at), lambda n, y, x, *at: multipliers(*at))
 
     def code(n: Expr, y: Expr, x: Expr, channel: Expr) -> Expr:
         group, inner = channel // layer.per_group, channel % layer.per_group
@@ -136,17 +138,22 @@ def windows(layer: Layer, dot: Dot) -> te.Tensor:
 
 
 def finish(
-    call: Call, total: te.Tensor, start: Reader, multiplier: Reader, order: tuple[int, ...] | None = None
+    call: Call, dot: Dot, total: te.Tensor, start: Reader, multiplier: Reader, order: tuple[int, ...] | None = None
 ) -> te.Tensor:
-    """Codes of sums, with the sums' axes in another order; the stages have the names by which they are arranged.
+    """Codes of sums, with the sums' axes in another order. start, multiplier: by the sums' indices.
 
-    start, multiplier: by the sums' indices.
+    In stages of their own, by whose names they are arranged, where the dot product is an instruction.
     """
-    order = order or tuple(range(len(total.shape)))
     lo, hi = limits(call)
     shift, zero, dtype = int(call.params["left_shift"]), call.quant.zero_point, storage(call.out)
-    biased = te.compute(total.shape, lambda *at: total(*at) + start(*at), name="biased")
-    scaled = te.compute(total.shape, lambda *at: rescale(biased(*at), multiplier(*at), shift), name="scaled")
+    order = order or tuple(range(len(total.shape)))
+    if dot.intrinsic is None:
+
+        def scaled(*at: Expr) -> Expr:
+            return rescale(total(*at) + start(*at), multiplier(*at), shift)
+    else:
+        biased = te.compute(total.shape, lambda *at: total(*at) + start(*at), name="biased")
+        scaled = te.compute(total.shape, lambda *at: rescale(biased(*at), multiplier(*at), shift), name="scaled")
 
     def code(*at: Expr) -> Expr:
         where = [at[order.index(axis)] for axis in range(len(order))]

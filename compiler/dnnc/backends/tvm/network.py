@@ -13,6 +13,7 @@ from tvm import relax, te, tirx
 
 from dnnc.backends.tvm.call import Call, storage
 from dnnc.backends.tvm.dot import PLAIN, Dot
+from dnnc.backends.tvm.schedule import Choice, Chooser, first
 from dnnc.backends.tvm.table import LOWERINGS, check
 from dnnc.ir.graph import Graph, Node
 from dnnc.ops.movement import Reshape
@@ -22,13 +23,18 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel, whose arguments are the values `inputs`, the `constants` (each with its name), and the output."""
+    """One kernel, whose arguments are the values `inputs`, the `constants` (each with its name), and the output.
+
+    plain: the kernel as loops that nobody arranged; choices: the ways to arrange it.
+    """
 
     node: Node
     function: str
     inputs: tuple[str, ...]
     constants: tuple[tuple[str, Array], ...]
     kernel: tirx.PrimFunc
+    plain: tirx.PrimFunc
+    choices: tuple[Choice, ...] = ()
 
     @property
     def weight_bytes(self) -> int:
@@ -49,7 +55,7 @@ class Program:
     views: Mapping[str, str]
 
 
-def lower(graph: Graph, dot: Dot | Callable[[Node], Dot] = PLAIN, batch: Any = 1) -> Program:
+def lower(graph: Graph, dot: Dot | Callable[[Node], Dot] = PLAIN, batch: Any = 1, choose: Chooser = first) -> Program:
     """Kernels of all nodes. dot: of all, or by node. batch: samples, a number or a TIR variable.
 
     Raises UnsupportedError.
@@ -68,11 +74,13 @@ def lower(graph: Graph, dot: Dot | Callable[[Node], Dot] = PLAIN, batch: Any = 1
             views[node.name] = node.inputs[0]
         else:
             own = dot if isinstance(dot, Dot) else dot(node)
-            steps.append(_step(graph, node, len(steps), constants, own, batch))
+            steps.append(_step(graph, node, len(steps), constants, own, batch, choose))
     return Program(graph, tuple(steps), constants, views)
 
 
-def _step(graph: Graph, node: Node, number: int, constants: Mapping[str, Array], dot: Dot, batch: Any) -> Step:
+def _step(
+    graph: Graph, node: Node, number: int, constants: Mapping[str, Array], dot: Dot, batch: Any, choose: Chooser
+) -> Step:
     types = graph.input_types(node)
     names = tuple(dict.fromkeys(node.inputs))
     known = {name: name in constants for name in names}
@@ -86,10 +94,11 @@ def _step(graph: Graph, node: Node, number: int, constants: Mapping[str, Array],
     result = LOWERINGS[type(node.op)](call, dot)
     arguments = [*tensors.values(), *(tensor for tensor, _ in call.constants), result]
     function = f"k{number}_{node.op.kind.lower()}"
-    kernel = te.create_prim_func(arguments)
-    kernel = call.arranged(kernel) if call.arranged else kernel
+    plain = te.create_prim_func(arguments)
+    kernel = choose(plain, call.choices) if call.choices else plain
     kernel = kernel.with_attr("global_symbol", function).with_attr("tirx.noalias", True)
-    return Step(node, function, names, tuple((tensor.op.name, value) for tensor, value in call.constants), kernel)
+    named = tuple((tensor.op.name, value) for tensor, value in call.constants)
+    return Step(node, function, names, named, kernel, plain, tuple(call.choices))
 
 
 def module(program: Program, batch: Any = 1, largest: int = 1, function: str = "main") -> tvm.IRModule:

@@ -6,6 +6,7 @@ then they are requantised and stored. Every element is computed by the same inte
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +37,9 @@ class Tile:
     columns: int
     blocks: int
     near: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.columns} pixels, {self.blocks} blocks{', unpacked near' if self.near else ''}"
 
     @property
     def pixels(self) -> int:
@@ -68,24 +72,51 @@ def tiles(rows: int, columns: int, blocks: int, units: int, packed: bool) -> lis
     return sorted(found, key=cost)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """One way to arrange a kernel."""
+
+    name: str
+    apply: Callable[[Any], None]
+
+
+#: From a kernel and the ways to arrange it, the best first, to the arranged kernel.
+Chooser = Callable[[tirx.PrimFunc, Sequence[Choice]], tirx.PrimFunc]
+
+
+def first(kernel: tirx.PrimFunc, choices: Sequence[Choice]) -> tirx.PrimFunc:
+    """The kernel as it is arranged without measuring anything."""
+    return arranged(kernel, choices[0]).mod["main"]
+
+
+def arranged(kernel: tirx.PrimFunc, choice: Choice) -> Any:
+    """The kernel's schedule."""
+    schedule = s_tir.Schedule(kernel)
+    choice.apply(schedule)
+    return schedule
+
+
 def names(schedule: Any) -> set[str]:
     root = schedule.get_sblock("root")
     return {schedule.get(block).name_hint for block in schedule.get_child_blocks(root)}
 
 
-def arrange(kernel: tirx.PrimFunc, dot: Dot, depth: int, halves: bool, tile: Tile | None = None) -> tirx.PrimFunc:
-    """The kernel of a convolution or dense layer (not depthwise).
+def linear(dot: Dot, depth: int, halves: bool, extents: tuple[int, int, int], units: int, packed: bool) -> list[Choice]:
+    """Of a convolution or dense layer that is not depthwise.
 
-    depth: channels of the input; halves: whether sums are multiplied as they are, with no shift before.
+    depth: channels of the input; halves: whether sums are multiplied as they are, with no shift before; extents: rows,
+    columns and blocks; the rest as in `tiles`.
     """
-    schedule = s_tir.Schedule(kernel)
+    return [
+        Choice(str(tile), lambda schedule, tile=tile: _arrange(schedule, dot, depth, halves, tile))  # type: ignore[misc]
+        for tile in tiles(*extents, units, packed)
+    ]
+
+
+def _arrange(schedule: Any, dot: Dot, depth: int, halves: bool, tile: Tile) -> None:
     product = schedule.get_sblock("dot")
     schedule.fuse_reduction_epilogue(product, "biased")
     n, y, x, group, block, lane, tap, step, _ = schedule.get_loops(product)
-    rows, columns, blocks, taps, steps = (int(schedule.get(loop).extent) for loop in (y, x, block, tap, step))
-    known = names(schedule)
-    packed = "weight" in known
-    tile = tile or tiles(rows, columns, blocks, taps * steps, packed)[0]
     _rows(schedule, depth)
     y_outer, y_inner = schedule.split(y, [None, tile.rows])
     x_outer, x_inner = schedule.split(x, [None, tile.columns])
@@ -98,18 +129,24 @@ def arrange(kernel: tirx.PrimFunc, dot: Dot, depth: int, halves: bool, tile: Til
         schedule.unroll(loop)
     _finish(schedule, dot, x_outer, halves)
     _product(schedule, product, tap, lane, str(dot.intrinsic))
-    (kernel,) = schedule.mod.functions.values()
-    return kernel
 
 
-def arrange_depthwise(kernel: tirx.PrimFunc, dot: Dot, depth: int, step: int, halves: bool) -> tirx.PrimFunc:
-    """Likewise of a depthwise convolution. step: bytes from a tap to the next."""
-    schedule = s_tir.Schedule(kernel)
+def depthwise(dot: Dot, depth: int, step: int, halves: bool, places: int) -> list[Choice]:
+    """Likewise of a depthwise convolution. step: bytes from a tap to the next; places: vectors in a row."""
+    return [
+        Choice(
+            f"{count} places",
+            lambda schedule, count=count: _arrange_depthwise(schedule, dot, depth, step, halves, count),  # type: ignore[misc]
+        )
+        for count in reversed(divisors(places, MOST_PLACES))
+    ]
+
+
+def _arrange_depthwise(schedule: Any, dot: Dot, depth: int, step: int, halves: bool, count: int) -> None:
     product = schedule.get_sblock("dot")
     schedule.fuse_reduction_epilogue(product, "biased")
     n, y, block, place, lane, row, quad, _ = schedule.get_loops(product)
-    places = int(schedule.get(place).extent)
-    place_outer, place_inner = schedule.split(place, [None, divisors(places, MOST_PLACES)[-1]])
+    place_outer, place_inner = schedule.split(place, [None, count])
     schedule.reorder(n, block, y, place_outer, row, quad, place_inner, lane)
     for loop in (row, quad, place_inner):
         schedule.unroll(loop)
@@ -120,17 +157,15 @@ def arrange_depthwise(kernel: tirx.PrimFunc, dot: Dot, depth: int, step: int, ha
     schedule.tensorize(schedule.get_loops(taps)[-1], weave(step))
     _finish(schedule, dot, place_outer, halves)
     _product(schedule, product, row, lane, str(dot.taps))
-    (kernel,) = schedule.mod.functions.values()
-    return kernel
 
 
-def flatten(kernel: tirx.PrimFunc) -> tirx.PrimFunc:
-    """The one stage of a kernel whose inputs and output have one shape as one loop, which LLVM makes vectors of."""
-    schedule = s_tir.Schedule(kernel)
+def _flatten(schedule: Any) -> None:
     _, *loops = schedule.get_loops(schedule.get_sblock("result"))
     schedule.fuse(*loops)
-    (kernel,) = schedule.mod.functions.values()
-    return kernel
+
+
+#: The one stage of a kernel whose inputs and output have one shape as one loop, which LLVM makes vectors of.
+FLAT = (Choice("flat", _flatten),)
 
 
 def _finish(schedule: Any, dot: Dot, outer: Any, halves: bool) -> None:

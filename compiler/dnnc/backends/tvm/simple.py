@@ -9,7 +9,7 @@ import numpy as np
 from tvm import te, tirx
 
 from dnnc.backends.tvm.call import Call, axes, clamp, int32, int64, requantise
-from dnnc.backends.tvm.schedule import flatten
+from dnnc.backends.tvm.schedule import FLAT
 from dnnc.ops.common import quant_of
 from dnnc.ops.elementwise import Add, Mul
 from dnnc.ops.movement import Concat, Pad, Resize, Slice, Transpose
@@ -26,7 +26,7 @@ def limits(call: Call) -> tuple[int, int]:
 def elementwise(call: Call) -> None:
     """One loop serves inputs of the output's shape."""
     if all(t.shape == call.out.shape for t in call.types) and call.out.shape and not any(call.fixed):
-        call.arranged = flatten
+        call.choices = FLAT
 
 
 def add(call: Call) -> te.Tensor:
