@@ -36,6 +36,17 @@ class Records:
         return self.gap_bits + self.value_bits
 
 
+#: Instructions that a record takes on an Armv7E-M (tools/calibrate_cost): of one pixel; of many: itself, each row of
+#: them, each of them.
+_SINGLE, _MANY, _ROW, _PIXEL = 26.0, 44.0, 20.0, 7.0
+
+
+def record_instructions(out_h: int, out_w: int) -> float:
+    """Of one record for one of the pixels that it is met by, about."""
+    pixels = out_h * out_w
+    return _SINGLE if pixels == 1 else _PIXEL + (_MANY + _ROW * out_h) / pixels
+
+
 def pack_records(weight: NDArray[Any]) -> Records:
     """Codes int8 of any shape, in order, at the width of gaps that makes the fewest bytes; the narrowest of these."""
     flat = np.asarray(weight, np.int64).ravel()

@@ -18,7 +18,7 @@ from dnnc import fixed
 from dnnc.ir.graph import Graph, Node
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
-from dnnc.records import record_bytes
+from dnnc.records import record_bytes, record_instructions
 
 TILE = 4
 #: Bias and multiplier of one output channel, int32 each; a layer whose tables are of 16 bits takes half of that.
@@ -28,8 +28,8 @@ _MAP_BYTES = 2
 #: The constants of one kernel call: its struct on a 32-bit core, for linear layers and, at most, for others.
 _LINEAR_CALL_BYTES = 64
 _CALL_BYTES = 80
-#: Instructions for a weight of a record, of those for one of a tile, at most (backends/c/formats.py).
-_RECORD_COST = 7.5
+#: Instructions of a multiply-accumulate where the weights are not records, at least (backends/c/formats.py).
+_DENSE_INSTRUCTIONS = 1.1
 
 
 #: The share of exact zeros from which on a layer's zeros are meant.
@@ -89,7 +89,8 @@ def linear_bytes(node: Node, bits: NDArray[np.uint8]) -> int:
     if is_masked(weight):
         stored = np.maximum(stored, 2)
         records = record_bytes(weight, int(stored.max()))
-        if records * density * _RECORD_COST < dense and records < dense:
+        slower = record_instructions(*_positions(node)) / _DENSE_INSTRUCTIONS
+        if records * density * slower < dense and records < dense:
             return records + len(stored) * _CHANNEL_BYTES + _LINEAR_CALL_BYTES
     groups = stored.reshape(groups_of(node), -1)
     mixed = len(np.unique(stored)) > 1
@@ -98,6 +99,12 @@ def linear_bytes(node: Node, bits: NDArray[np.uint8]) -> int:
     calls = sum(len(widths) for widths in segments) if mixed else 1
     maps = _MAP_BYTES * len(stored) if mixed else 0
     return dense + padded * _CHANNEL_BYTES + calls * _LINEAR_CALL_BYTES + maps
+
+
+def _positions(node: Node) -> tuple[int, int]:
+    """Rows and columns of the pixels that each weight is used for."""
+    shape = node.type.shape
+    return (shape[0], shape[1]) if isinstance(node.op, Conv2D) else (1, node.type.size // shape[-1])
 
 
 def other_bytes(graph: Graph, activation_bits: int = 8) -> int:

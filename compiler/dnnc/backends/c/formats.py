@@ -22,6 +22,7 @@ from dnnc.backends.c.straight import lower_straight
 from dnnc.backends.c.table import Layer
 from dnnc.backends.c.ternary import lower_ternary
 from dnnc.ir.graph import Node
+from dnnc.records import record_instructions
 
 Lowering = Callable[[Context, Node, Layer], Step]
 
@@ -33,11 +34,11 @@ _OTHERS: Mapping[str, Lowering] = {
     "ternary": lower_ternary,
     "straight": lower_straight,
 }
-#: Instructions of a multiply-accumulate by kernel family, and of depthwise layers, as targets/README.md has them; and
-#: of the kernel for records.
+#: Instructions of a multiply-accumulate by kernel family, and of depthwise layers, as targets/README.md has them.
 _INSTRUCTIONS = {"armv7em": 1.1, "armv6m": 4.6, "rv32im": 3.2, "generic": 4.0}
 _DEPTHWISE = 2.0
-_RECORD = 8.0
+#: How many times the instructions of `records.record_instructions` other families take.
+_RECORD_SLOWER = {"armv6m": 1.7}
 #: Flash of the code of the kernel for records (tools/bench/straight.py: Cortex-M7, -Os; elsewhere it takes more).
 _RECORD_CODE = 950
 #: Instructions for a place of a bitmap.
@@ -91,9 +92,11 @@ def density(node: Node) -> float:
 
 def _by_rule(made: Mapping[str, Step], layer: Layer, density: float) -> str:
     dense = made["dense"]
-    instructions = _INSTRUCTIONS[dense.calls[0].kernel.kernel.family] * (_DEPTHWISE if layer.op == "depthwise" else 1.0)
+    family = dense.calls[0].kernel.kernel.family
+    instructions = _INSTRUCTIONS[family] * (_DEPTHWISE if layer.op == "depthwise" else 1.0)
     pixels = layer.out_h * layer.out_w
-    each = {"dense": instructions, "delta": _RECORD * density, "ternary": instructions + _DIGIT / pixels}
-    each["bitmap"] = _RECORD * density + _PLACE / pixels
+    record = record_instructions(layer.out_h, layer.out_w) * _RECORD_SLOWER.get(family, 1.0)
+    each = {"dense": instructions, "delta": record * density, "ternary": instructions + _DIGIT / pixels}
+    each["bitmap"] = record * density + _PLACE / pixels
     able = [name for name, step in made.items() if name in each and step.weight_bytes <= dense.weight_bytes]
     return min(able, key=lambda name: made[name].weight_bytes * each[name])
