@@ -18,8 +18,10 @@ from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
 from dnnc.ops.pool import AvgPool2D, MaxPool2D, ReduceMean
 
-#: Steps of an inner loop that are written out.
-UNROLLED = 8
+#: Pixels that share the reads of weights, and steps that are written out; more of either needs more registers and code.
+PIXELS, STEPS = 2, 2
+#: The longest row of a depthwise window that is written out.
+MOST_TAPS = 8
 #: TVM's number for an axis that is summed over, or whose maximum is sought.
 _REDUCED = tirx.IterVar.CommReduce
 
@@ -55,19 +57,33 @@ def _windows(schedule: Any, padded: bool) -> None:
         schedule.compute_inline(schedule.get_sblock("image"))
     schedule.compute_inline(schedule.get_sblock("codes"))
     result, product = schedule.get_sblock("result"), schedule.get_sblock("dot")
-    extents = [int(schedule.get(loop).extent) for loop in schedule.get_loops(product)[3:6]]
+    extents = [_extent(schedule, loop) for loop in schedule.get_loops(product)[3:6]]
     sample, *pixels, channel = schedule.get_loops(result)
-    if prod(extents) == int(schedule.get(channel).extent):
+    if prod(extents) == _extent(schedule, channel):
         *blocks, lane = _by_lane(schedule, result, extents)
         sample, *pixels = schedule.get_loops(result)[: 1 + len(pixels)]
-        schedule.reorder(sample, *blocks, *pixels, lane)
+        unrolled = [lane]
+        if pixels and _extent(schedule, pixels[-1]) % PIXELS == 0:
+            pixels[-1], beside = schedule.split(pixels[-1], [None, PIXELS])
+            unrolled = [beside, lane]
+        schedule.reorder(sample, *blocks, *pixels, *unrolled)
         schedule.compute_at(product, [sample, *blocks, *pixels][-1], preserve_unit_loops=True)
-        schedule.unroll(lane)
+        _unroll(schedule, unrolled)
         _weights(schedule, [sample, *blocks][-1])
-    *_, own_group, own_block, own_lane, tap, step, inner = schedule.get_loops(product)
-    schedule.reorder(tap, step, own_group, own_block, own_lane, inner)
-    schedule.unroll(own_lane)
-    schedule.unroll(schedule.get_loops(schedule.decompose_reduction(product, tap))[-1])
+    _sum(schedule, product)
+
+
+def _sum(schedule: Any, product: Any) -> None:
+    """The steps of a window outside, its sums inside: an input and a weight are read once for all of them."""
+    *_, column, group, block, lane, tap, step, inner = schedule.get_loops(product)
+    sums = [column, lane] if _extent(schedule, column) <= PIXELS else [lane]
+    schedule.reorder(tap, step, group, block, *sums, inner)
+    if _extent(schedule, step) % STEPS == 0:
+        _, beside = schedule.split(step, [None, STEPS])
+        _unroll(schedule, [beside])
+    _unroll(schedule, sums)
+    start = schedule.decompose_reduction(product, tap)
+    _unroll(schedule, schedule.get_loops(start)[-len(sums) :])
 
 
 def _by_lane(schedule: Any, result: Any, extents: list[int]) -> list[Any]:
@@ -93,8 +109,8 @@ def _depthwise(schedule: Any, padded: bool) -> None:
     schedule.reorder(sample, channel, row, column)
     schedule.compute_at(product, column, preserve_unit_loops=True)
     *_, j = schedule.get_loops(product)
-    if int(schedule.get(j).extent) <= UNROLLED:
-        schedule.unroll(j)
+    if _extent(schedule, j) <= MOST_TAPS:
+        _unroll(schedule, [j])
     _weights(schedule, None)
 
 
@@ -129,3 +145,12 @@ def _begin(schedule: Any, block: Any) -> None:
 def _names(schedule: Any) -> list[str]:
     root = schedule.get_sblock("root")
     return [str(schedule.get(block).name_hint) for block in schedule.get_child_blocks(root)]
+
+
+def _extent(schedule: Any, loop: Any) -> int:
+    return int(schedule.get(loop).extent)
+
+
+def _unroll(schedule: Any, loops: list[Any]) -> None:
+    for loop in loops:
+        schedule.unroll(loop)
