@@ -71,7 +71,10 @@ def test_chosen_cases_on_emulated_cores(target: str) -> None:
 
 @pytest.mark.slow
 def test_every_case_on_a_cortex_m7() -> None:
-    wrong = differing(list(CASES.values()), "cortex-m7")
+    """But those of values packed in nibbles, which only the C back end has: here each has a byte."""
+    cases = [case for case in CASES.values() if not any(kind.packed for kind in case.graph().types.values())]
+    assert len(cases) > 0.8 * len(CASES)
+    wrong = differing(cases, "cortex-m7")
     assert not wrong, f"TVM's C differs from the simulator: {', '.join(wrong)}"
 
 

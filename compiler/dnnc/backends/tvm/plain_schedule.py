@@ -55,7 +55,9 @@ def arrange(node: Node, kernel: tirx.PrimFunc) -> tirx.PrimFunc:
 def _windows(schedule: Any, padded: bool) -> None:
     if not padded:
         schedule.compute_inline(schedule.get_sblock("image"))
-    schedule.compute_inline(schedule.get_sblock("codes"))
+    names = _names(schedule)
+    for name in names[names.index("dot") + 1 : -1]:  # what becomes of a sum, up to the result
+        schedule.compute_inline(schedule.get_sblock(name))
     result, product = schedule.get_sblock("result"), schedule.get_sblock("dot")
     extents = [_extent(schedule, loop) for loop in schedule.get_loops(product)[3:6]]
     sample, *pixels, channel = schedule.get_loops(result)
