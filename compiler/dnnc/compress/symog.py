@@ -52,8 +52,9 @@ class Symog(TrainedPolicy):
     of two changes nothing, so it always has its own.)
 
     forward=rounded: after the first quarter of training the loss is that of the rounded weights, gradients passing
-    straight through (Courbariaux et al., "BinaryConnect", NeurIPS 2015), which the paper does without: where there are
-    tens of epochs rather than hundreds, it is what finds modes that work together.
+    straight through (Courbariaux et al., "BinaryConnect", NeurIPS 2015). The paper trains without, forward=float, for
+    hundreds of epochs; within tens of them only rounded weights find modes that work together (vgg_small, 2 bits: -1.1
+    points after 10 epochs, -3.6 without after 20).
 
     epochs, rate: of training (rate: see `Recipe`); distil: share of the float network's answers in the loss.
     activations: bits of activations, rounded after training only.
@@ -65,7 +66,7 @@ class Symog(TrainedPolicy):
     activations: int = 8
     strict: bool = False
     step: Literal["layer", "channel"] = "layer"
-    forward: Literal["float", "rounded"] = "float"
+    forward: Literal["float", "rounded"] = "rounded"
     rate: float = 0.02
     distil: float = 0.5
 
