@@ -73,7 +73,8 @@ def _written(name: str, manifest: Mapping[str, Any]) -> str:
 
 Its kernels, `c/{name}_kernels.c`, were written by {manifest["kernels"]} from dnnc's tensor expressions; dnnc placed
 what they work on. Its functions and types are those of a network of dnnc's own kernels (`--backend c`): one takes the
-place of the other by compiling other files, and gives the same output."""
+place of the other by compiling other files, and gives the same output. The file of kernels turns `-Wconversion` off for
+itself; everything compiles with `-Wall -Wextra -Wconversion -Werror`."""
 
 
 def _contents(manifest: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -62,7 +62,7 @@ class Kernel:
 def kernel_of(step: Step, prefix: str) -> Kernel:
     """prefix: of the function's name."""
     name = f"{prefix}_{step.function}"
-    arranged = arrange(step.node, step.kernel).with_attr("global_symbol", name)
+    arranged = arrange(step.node, step.plain).with_attr("global_symbol", name)
     target = tvm.target.Target(_TARGET)
     module = tirx.transform.BindTarget(target.with_host(target))(tvm.IRModule({name: arranged}))
     (lowered,) = _pipeline()(module).functions.values()
