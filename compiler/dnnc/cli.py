@@ -118,6 +118,8 @@ _shapes = click.option(
     help="tvm: TVM's kernels, as a library or as C.",
 )
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Most samples a call; with tvm.")
+@click.option("--tune", type=click.IntRange(0), default=0, metavar="TRIALS", help="Kernels to try out; with tvm.")
+@click.option("--tune-database", type=_folder, help="Where they are kept [default with --tune: <output>.tuning].")
 @click.option(
     "--optimise",
     type=click.Choice(GOALS),
@@ -133,14 +135,15 @@ _shapes = click.option(
 def compile(
     model: Path, output: Path | None, target: str, bits: str | None, data: Path | None, held_out: Path | None,
     prune: tuple[str, ...], finetune: int, preset: str | None, augment: str, device: str, checkpoint: Path | None,
-    input_shapes: tuple[str, ...], backend: str, batch: int, optimise: str, name: str | None, seed: int,
-    overwrite: bool, compiler: str, as_json: bool, quiet: bool,
+    input_shapes: tuple[str, ...], backend: str, batch: int, tune: int, tune_database: Path | None, optimise: str,
+    name: str | None, seed: int, overwrite: bool, compiler: str, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Compile MODEL (.onnx or .pt2) and write C, report and test vectors to a folder."""
     shapes = _parse_shapes(input_shapes)
     from dnnc.cost.loader import load_target
 
     folder = output or Path(f"{model.stem}-{load_target(target).name}")
+    database = tune_database or (folder.with_name(f"{folder.name}.tuning") if tune else None)
     with _progress(quiet) as tell:
         tell("loading", 0, 0)
         from dnnc.artefact import check_destination
@@ -151,8 +154,8 @@ def compile(
         artefact, report = compile_with_report(
             model, target=target, bits=bits, data=data, held_out=held_out,
             training=Training(prune, finetune, preset, augment, device, checkpoint),
-            input_shapes=shapes, seed=seed, name=name, optimise=optimise, backend=Backend(backend, batch),
-            compiler=compiler, progress=tell,
+            input_shapes=shapes, seed=seed, name=name, optimise=optimise,
+            backend=Backend(backend, batch, tune, database), compiler=compiler, progress=tell,
         )  # fmt: skip
         artefact.write(folder, overwrite)
     if as_json:

@@ -70,6 +70,8 @@ def compile(
     optimise: str = "balanced",
     backend: str = "c",
     batch: int = 1,
+    tune: int = 0,
+    tune_database: str | Path | None = None,
     progress: Progress = silent,
 ) -> Artefact:
     """Compile a model for a target.
@@ -83,13 +85,15 @@ def compile(
     torch. checkpoint: a folder in which training keeps its state. name: of the network in C. optimise: "balanced";
     "speed" or "size" try kernels out on the emulated target (see dnnc.backends.c.optimise), with the C compiler that is
     found. backend: "c", or "tvm" for a library that takes up to `batch` samples a call, or, for microcontrollers, for C
-    whose kernels TVM wrote. Otherwise the same arguments give the same bytes. Raises subclasses of
-    dnnc.errors.DnncError.
+    whose kernels TVM wrote. tune: ways to arrange the library's kernels to try out here; tune_database: the folder
+    where what was measured is kept, and found again. Otherwise the same arguments give the same bytes. Raises
+    subclasses of dnnc.errors.DnncError.
     """
     training = Training(tuple(prune), finetune, preset, augment, device, checkpoint)
     return compile_with_report(
         model, target=target, bits=bits, data=data, held_out=held_out, training=training, input_shapes=input_shapes,
-        seed=seed, name=name, optimise=optimise, backend=Backend(backend, batch), progress=progress,
+        seed=seed, name=name, optimise=optimise, progress=progress,
+        backend=Backend(backend, batch, tune, Path(tune_database) if tune_database else None),
     )[0]  # fmt: skip
 
 

@@ -43,10 +43,15 @@ class Generated:
 
 @dataclass(frozen=True)
 class Backend:
-    """name: of BACKENDS. batch: the most samples a call, which only TVM's libraries take."""
+    """name: of BACKENDS. batch: the most samples a call, which only TVM's libraries take.
+
+    tune: arrangements of kernels to try; database: the folder where these are kept, and found again without `tune`.
+    """
 
     name: str = "c"
     batch: int = 1
+    tune: int = 0
+    database: Path | None = None
 
     def check(self, target: Target, goal: str) -> None:
         """Raise OptionError for what does not go together, ToolchainError where TVM is missing."""
@@ -54,6 +59,11 @@ class Backend:
             raise OptionError(f"unknown back end '{self.name}'; known: {', '.join(BACKENDS)}")
         if self.batch < 1:
             raise OptionError(f"a batch has at least one sample, found {self.batch}")
+        if self.tune < 0:
+            raise OptionError(f"at least 0 trials are expected for tuning, found {self.tune}")
+        tuned = self.tune > 0 or self.database is not None
+        if tuned and (self.name != "tvm" or target.tvm is None or target.tvm.triple is not None):
+            raise OptionError("tuning measures on this computer: it is for --backend tvm and the target 'host'")
         if self.name == "c":
             if self.batch > 1:
                 raise OptionError(f"C takes one sample a call, not {self.batch}: batches are for --backend tvm")
@@ -84,7 +94,7 @@ class Backend:
             return generate_c(graph, target, goal, vectors, compiler, budget_bytes, progress)
         if target.tvm is None:
             return generate_plain(graph, target, vectors, progress)
-        return generate_tvm(graph, target, self.batch, compiler, progress)
+        return generate_tvm(graph, target, self, compiler, progress)
 
     @property
     def packs(self) -> bool:
@@ -121,14 +131,22 @@ def generate_c(
     )
 
 
-def generate_tvm(graph: Graph, target: Target, batch: int, compiler: str, progress: Progress) -> Generated:
+def generate_tvm(graph: Graph, target: Target, backend: Backend, compiler: str, progress: Progress) -> Generated:
     """A library and the IRModule that it was made of; the arena is that of the values, as dnnc would place them."""
     from dnnc.backends.tvm.library import build as build_network
     from dnnc.backends.tvm.library import export
     from dnnc.backends.tvm.machine import machine_of
+    from dnnc.backends.tvm.schedule import Chooser, first
 
+    machine, tuning = machine_of(target), dict[str, Any]()
+    choose: Chooser = first
+    if backend.tune or backend.database:
+        from dnnc.backends.tvm.tune import tuned
+
+        command = toolchain.find_compiler(target, compiler).command
+        choose, tuning = tuned(graph, machine, backend.tune, backend.database, command, progress)
     progress("compiling with TVM", 0, 0)
-    network = build_network(graph, machine_of(target), batch)
+    network = build_network(graph, machine, backend.batch, choose)
     library = export(network, _linker(target, compiler))
     layout = plan(graph)
     used = {step.node.name: step for step in network.program.steps}
@@ -141,9 +159,10 @@ def generate_tvm(graph: Graph, target: Target, batch: int, compiler: str, progre
         {
             "tvm": {
                 "library": f"tvm/{graph.name}.so",
-                "batch": batch,
+                "batch": backend.batch,
                 "triple": network.machine.triple,
                 "cpu": network.machine.cpu,
+                **tuning,
             }
         },
     )

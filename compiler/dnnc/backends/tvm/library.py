@@ -15,6 +15,7 @@ from tvm import relax, tirx
 
 from dnnc.backends.tvm.machine import Machine, machine
 from dnnc.backends.tvm.network import Program, lower, module
+from dnnc.backends.tvm.schedule import Chooser, first
 from dnnc.ir.graph import Graph
 from dnnc.ops.common import quant_of
 
@@ -56,10 +57,10 @@ class Network:
     module: tvm.IRModule
 
 
-def build(graph: Graph, made_for: Machine, batch: int = 1) -> Network:
+def build(graph: Graph, made_for: Machine, batch: int = 1, choose: Chooser = first) -> Network:
     """Raises UnsupportedError where an op has no lowering."""
     samples = 1 if batch == 1 else tirx.Var("samples", "int64")
-    program = lower(graph, made_for.dot, samples)
+    program = lower(graph, made_for.dot, samples, choose)
     return Network(graph, made_for, batch, program, module(program, samples, batch))
 
 
@@ -94,5 +95,10 @@ def load(graph: Graph, library: bytes, batch: int) -> Loaded:
 def _compiled(network: Network) -> Any:
     # `main` checks what it is given; the kernels' own checks, which are most of a small kernel's code, see only what it
     # made.
-    with tvm.transform.PassContext(opt_level=3, config={"tirx.disable_assert": True}):
+    with unchecked():
         return tvm.compile(network.module, target=network.machine.target)
+
+
+def unchecked() -> Any:
+    """The context in which kernels are compiled that do not check their arguments."""
+    return tvm.transform.PassContext(opt_level=3, config={"tirx.disable_assert": True})

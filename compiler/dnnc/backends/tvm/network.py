@@ -95,7 +95,7 @@ def _step(
     arguments = [*tensors.values(), *(tensor for tensor, _ in call.constants), result]
     function = f"k{number}_{node.op.kind.lower()}"
     plain = te.create_prim_func(arguments)
-    kernel = choose(plain, call.choices) if call.choices else plain
+    kernel = choose(node.name, plain, call.choices) if call.choices else plain
     kernel = kernel.with_attr("global_symbol", function).with_attr("tirx.noalias", True)
     named = tuple((tensor.op.name, value) for tensor, value in call.constants)
     return Step(node, function, names, named, kernel, plain, tuple(call.choices))

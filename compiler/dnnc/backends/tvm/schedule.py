@@ -80,11 +80,11 @@ class Choice:
     apply: Callable[[Any], None]
 
 
-#: From a kernel and the ways to arrange it, the best first, to the arranged kernel.
-Chooser = Callable[[tirx.PrimFunc, Sequence[Choice]], tirx.PrimFunc]
+#: From a node's name, its kernel and the ways to arrange it, the best first, to the arranged kernel.
+Chooser = Callable[[str, tirx.PrimFunc, Sequence[Choice]], tirx.PrimFunc]
 
 
-def first(kernel: tirx.PrimFunc, choices: Sequence[Choice]) -> tirx.PrimFunc:
+def first(node: str, kernel: tirx.PrimFunc, choices: Sequence[Choice]) -> tirx.PrimFunc:
     """The kernel as it is arranged without measuring anything."""
     return arranged(kernel, choices[0]).mod["main"]
 
@@ -133,16 +133,17 @@ def _arrange(schedule: Any, dot: Dot, depth: int, halves: bool, tile: Tile) -> N
 
 def depthwise(dot: Dot, depth: int, step: int, halves: bool, places: int) -> list[Choice]:
     """Likewise of a depthwise convolution. step: bytes from a tap to the next; places: vectors in a row."""
+    weaving = weave(step)
     return [
         Choice(
             f"{count} places",
-            lambda schedule, count=count: _arrange_depthwise(schedule, dot, depth, step, halves, count),  # type: ignore[misc]
+            lambda schedule, count=count: _arrange_depthwise(schedule, dot, depth, weaving, halves, count),  # type: ignore[misc]
         )
         for count in reversed(divisors(places, MOST_PLACES))
     ]
 
 
-def _arrange_depthwise(schedule: Any, dot: Dot, depth: int, step: int, halves: bool, count: int) -> None:
+def _arrange_depthwise(schedule: Any, dot: Dot, depth: int, weaving: str, halves: bool, count: int) -> None:
     product = schedule.get_sblock("dot")
     schedule.fuse_reduction_epilogue(product, "biased")
     n, y, block, place, lane, row, quad, _ = schedule.get_loops(product)
@@ -154,7 +155,7 @@ def _arrange_depthwise(schedule: Any, dot: Dot, depth: int, step: int, halves: b
     _unpack(schedule)
     taps = schedule.get_sblock("woven")
     schedule.compute_at(taps, block)
-    schedule.tensorize(schedule.get_loops(taps)[-1], weave(step))
+    schedule.tensorize(schedule.get_loops(taps)[-1], weaving)
     _finish(schedule, dot, place_outer, halves)
     _product(schedule, product, row, lane, str(dot.taps))
 
