@@ -17,7 +17,8 @@ from tvm import te, tirx
 from dnnc.backends.tvm import schedule
 from dnnc.backends.tvm.call import Call, Reader, axes, clamp, int32, rescale, storage
 from dnnc.backends.tvm.dot import PLAIN, Dot
-from dnnc.backends.tvm.planes import UNITS, offset_of, pack_units, planes_of
+from dnnc.backends.tvm.planes import UNITS, offset_of, pack_units, planes_of, sharing
+from dnnc.backends.tvm.schedule import Stored
 from dnnc.backends.tvm.simple import limits
 from dnnc.fixed import INT32_MAX
 from dnnc.ops.common import linear_bounds, quant_of
@@ -96,6 +97,13 @@ def windows(layer: Layer, dot: Dot) -> te.Tensor:
     weight = unpacked(call, dot, steps, bits.ravel(), ragged=bool(layer.run % dot.group))
     rows, columns = layer.pixels
     taps, blocks, groups = layer.taps, -(-layer.per_group // dot.lanes), -(-layer.run // dot.group)
+    spread, stored = None, Stored(taps * groups)
+    if dot.intrinsic is not None and weight.op.name == "weight":
+        together = sharing(int(bits.max()))
+        stored = Stored(taps * groups, packed=True, together=together if groups % together == 0 else 0)
+        if stored.together:
+            shape = (op.groups * blocks, taps * groups, dot.lanes, dot.group)
+            spread = te.compute(shape, lambda b, s, *at: weight(b * (taps * groups) + s, *at), name="spread")
     depth = layer.image[2]
     t, r, g = axes((taps, groups, dot.group))
     biases, multipliers = (_by_channel(layer, dot, v) for v in (starts(layer, dot), call.params["multiplier"]))
@@ -109,15 +117,14 @@ def windows(layer: Layer, dot: Dot) -> te.Tensor:
             row = y * op.stride[0] + (t // width) * op.dilation[0]
             column = x * op.stride[1] + (t % width) * op.dilation[1]
         at = column * depth + group * layer.weight.shape[3] + r * dot.group + g
-        unit = ((group * blocks + block) * taps + t) * groups + r
-        value = image(n, row, at).astype("int32") * weight(unit, lane, g).astype("int32")
-        return te.sum(value, axis=[t, r, g])
+        owner, step = group * blocks + block, t * groups + r
+        own = spread(owner, step, lane, g) if spread is not None else weight(owner * (taps * groups) + step, lane, g)
+        return te.sum(image(n, row, at).astype("int32") * own.astype("int32"), axis=[t, r, g])
 
     total = te.compute((call.batch, rows, columns, op.groups, blocks, dot.lanes), product, name="dot")
     if dot.intrinsic is not None:
-        halves, packed = int(call.params["left_shift"]) == 0, weight.op.name == "weight"
-        extents = (rows, columns, blocks)
-        call.choices = schedule.linear(dot, layer.image[2], halves, extents, taps * groups, packed)
+        halves = int(call.params["left_shift"]) == 0
+        call.choices = schedule.linear(dot, layer.image[2], halves, (rows, columns, blocks), stored)
     codes = finish(call, dot, total, lambda n, y, x, *at: biases(*at), lambda n, y, x, *at: multipliers(*at))
 
     def code(n: Expr, y: Expr, x: Expr, channel: Expr) -> Expr:

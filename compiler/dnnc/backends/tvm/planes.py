@@ -54,6 +54,11 @@ def planes_of(bits: int) -> tuple[Plane, ...]:
     return tuple(found)
 
 
+def sharing(bits: int) -> int:
+    """The most units that share a row of a plane."""
+    return max(plane.units for plane in planes_of(bits))
+
+
 def offset_of(bits: int) -> int:
     """What is taken from a code's bits to give the weight; one bit stands for -1 and +1 instead."""
     return 0 if bits in (1, 8) else 1 << (bits - 1)

@@ -7,7 +7,7 @@ then they are requantised and stored. Every element is computed by the same inte
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import s_tir, tirx
@@ -27,49 +27,65 @@ NEAR = 32 << 10
 
 
 @dataclass(frozen=True)
+class Stored:
+    """How a layer has its weights. units: in a block; packed: whether they are unpacked; together: that can be unpacked
+    at a time where they are used, 0 where none can.
+    """
+
+    units: int
+    packed: bool = False
+    together: int = 0
+
+
+@dataclass(frozen=True)
 class Tile:
     """Sums that are computed together: rows and columns of the output times blocks of channels.
 
-    near: packed weights are unpacked for a tile's blocks at a time, and not for the layer before all else.
+    unpacked: where weights are, "first" for the layer before all else, "near" for a tile's blocks at a time, "within"
+    for a step of the sum at a time, in registers.
     """
 
     rows: int
     columns: int
     blocks: int
-    near: bool = False
+    unpacked: str = "first"
 
     def __str__(self) -> str:
-        return f"{self.rows}x{self.columns} pixels, {self.blocks} blocks{', unpacked near' if self.near else ''}"
+        return f"{self.rows}x{self.columns} pixels, {self.blocks} blocks, unpacked {self.unpacked}"
 
     @property
     def pixels(self) -> int:
         return self.rows * self.columns
+
+    def cost(self, pixels: int, stored: Stored) -> float:
+        """What a product takes besides itself, about, as loads: of its operands, and for its weight to be unpacked.
+
+        pixels: of the layer.
+        """
+        loads = 1 / self.pixels + 1 / self.blocks
+        if not stored.packed:
+            return loads
+        if self.unpacked == "within":
+            return loads + 2 / self.pixels
+        far = self.unpacked == "first" or self.blocks * stored.units * 64 > NEAR
+        return loads + 4 / pixels + (1 / self.pixels if far else 0)
 
 
 def divisors(value: int, most: int) -> list[int]:
     return [d for d in range(1, min(value, most) + 1) if value % d == 0]
 
 
-def tiles(rows: int, columns: int, blocks: int, units: int, packed: bool) -> list[Tile]:
-    """Every tile that fills the layer exactly, the best first.
-
-    units: of weights in a block; packed: whether they are unpacked by the kernel.
-    """
+def tiles(rows: int, columns: int, blocks: int, stored: Stored) -> list[Tile]:
+    """Every tile that fills the layer exactly, the best first; of equals the one of fewer blocks and longer rows."""
+    ways = ("first", "near", "within") if stored.together else ("first",)
     found = [
-        Tile(r, c, b)
+        Tile(r, c, b, way)
         for r in divisors(rows, MOST_SUMS)
         for c in divisors(columns, MOST_SUMS // r)
         for b in divisors(blocks, MOST_SUMS // (r * c))
+        for way in ways
     ]
-    if packed:
-        found += [replace(t, near=True) for t in found if t.blocks * units % UNITS == 0]
-
-    def cost(tile: Tile) -> tuple[float, ...]:
-        """Loads a product; then fewer blocks, and rows that are long."""
-        far = packed and not (tile.near and tile.blocks * units * 64 <= NEAR)
-        return far, 1 / tile.pixels + 1 / tile.blocks, tile.blocks, tile.rows
-
-    return sorted(found, key=cost)
+    return sorted(found, key=lambda tile: (tile.cost(rows * columns, stored), tile.blocks, tile.rows))
 
 
 @dataclass(frozen=True)
@@ -101,19 +117,19 @@ def names(schedule: Any) -> set[str]:
     return {schedule.get(block).name_hint for block in schedule.get_child_blocks(root)}
 
 
-def linear(dot: Dot, depth: int, halves: bool, extents: tuple[int, int, int], units: int, packed: bool) -> list[Choice]:
+def linear(dot: Dot, depth: int, halves: bool, extents: tuple[int, int, int], stored: Stored) -> list[Choice]:
     """Of a convolution or dense layer that is not depthwise.
 
     depth: channels of the input; halves: whether sums are multiplied as they are, with no shift before; extents: rows,
-    columns and blocks; the rest as in `tiles`.
+    columns and blocks.
     """
     return [
-        Choice(str(tile), lambda schedule, tile=tile: _arrange(schedule, dot, depth, halves, tile))  # type: ignore[misc]
-        for tile in tiles(*extents, units, packed)
+        Choice(str(tile), lambda schedule, tile=tile: _arrange(schedule, dot, depth, halves, stored, tile))  # type: ignore[misc]
+        for tile in tiles(*extents, stored)
     ]
 
 
-def _arrange(schedule: Any, dot: Dot, depth: int, halves: bool, tile: Tile) -> None:
+def _arrange(schedule: Any, dot: Dot, depth: int, halves: bool, stored: Stored, tile: Tile) -> None:
     product = schedule.get_sblock("dot")
     schedule.fuse_reduction_epilogue(product, "biased")
     n, y, x, group, block, lane, tap, step, _ = schedule.get_loops(product)
@@ -121,12 +137,25 @@ def _arrange(schedule: Any, dot: Dot, depth: int, halves: bool, tile: Tile) -> N
     y_outer, y_inner = schedule.split(y, [None, tile.rows])
     x_outer, x_inner = schedule.split(x, [None, tile.columns])
     block_outer, block_inner = schedule.split(block, [None, tile.blocks])
-    schedule.reorder(n, group, block_outer, y_outer, x_outer, tap, step, y_inner, x_inner, block_inner, lane)
-    if tile.near:
-        schedule.compute_at("weight", block_outer)
-    _unpack(schedule)
-    for loop in (y_inner, x_inner, block_inner):
+    few = stored.together if tile.unpacked == "within" else 1
+    step_outer, step_inner = schedule.split(step, [None, few])
+    schedule.reorder(
+        n, group, block_outer, y_outer, x_outer, tap, step_outer, step_inner, y_inner, x_inner, block_inner, lane
+    )
+    for loop in (step_inner, y_inner, x_inner, block_inner):
         schedule.unroll(loop)
+    if stored.together:
+        schedule.compute_inline("weight")
+        if tile.unpacked != "first":
+            schedule.compute_at("spread", step_outer if tile.unpacked == "within" else block_outer)
+        own, unit, *lanes = schedule.get_loops("spread")[-4:]
+        if tile.unpacked == "within":
+            schedule.unroll(own)
+            schedule.unroll(unit)
+        else:
+            schedule.unroll(schedule.split(unit, [None, UNITS if stored.units % UNITS == 0 else stored.together])[1])
+        schedule.vectorize(schedule.fuse(*lanes))
+    _unpack(schedule)
     _finish(schedule, dot, x_outer, halves)
     _product(schedule, product, tap, lane, str(dot.intrinsic))
 
