@@ -66,7 +66,7 @@ class Tile:
         if not stored.packed:
             return loads
         if self.unpacked == "within":
-            return loads + 2 / self.pixels
+            return loads + 2 / self.pixels + self.blocks / 32  # blocks in registers beside their sums
         far = self.unpacked == "first" or self.blocks * stored.units * 64 > NEAR
         return loads + 4 / pixels + (1 / self.pixels if far else 0)
 
