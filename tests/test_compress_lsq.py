@@ -86,7 +86,7 @@ def test_two_bits_above_rounding_after_training_and_codes_as_trained() -> None:
 
 def test_widths_of_another_policy() -> None:
     graph, _, _ = trained()
-    found = Lsq(average=3.0, epochs=1).prepare(graph, setting())
+    found = Lsq(average=2.5, epochs=1).prepare(graph, setting())
     bits = {n.name: int(n.params["weight_bits"][0]) for n in linear_nodes(found.graph.nodes)}
     assert len(set(bits.values())) > 1
     calibration = calibrated(graph)

@@ -136,6 +136,11 @@ POINTWISES = (
     Conv((8, 6, 10), 12, (1, 1)), Conv((4, 5, 60), 20, (1, 1)), Conv((7, 7, 3), 8, (1, 1), clamp=SHORT),
     Conv((9, 9, 4), 5, (1, 1)), Conv((6, 6, 96), 8, (1, 1)),
 )  # fmt: skip
+#: Outputs of one column, of which tiles of two pixels are not made.
+COLUMNS = (
+    Conv((7, 3, 8), 12), Conv((9, 1, 4), 8, (3, 1), (1, 0, 1, 0)), Conv((7, 3, 5), 9),
+    Conv((8, 2, 16), 6, (2, 2), stride=(2, 1)), Conv((12, 4, 6), 16, (3, 4)), Conv((6, 1, 24), 20, (1, 1)),
+)  # fmt: skip
 FEW = (DENSES[1], DENSES[2], DENSES[5], DENSES[6], DENSES[13])
 DEPTHWISES = (
     _depthwise((8, 8, 8), padding=SAME), _depthwise((9, 7, 4), padding=SAME), _depthwise((7, 12, 12), padding=SAME),
@@ -179,6 +184,8 @@ def sets(target: Target) -> Iterator[Set]:
         yield Set(f"products_{bits}", tuple(layers))
         if fast and bits in (2, 4, 5, 8):
             yield Set(f"plain_{bits}", tuple(layers[: len(PRODUCTS) + 5] + layers[-7:]), plain)
+    if "rv32im" in target.kernels:
+        yield Set("columns", tuple(c.build(bits) for bits in STORED_WIDTHS for c in COLUMNS))
     yield from _formats()
     yield Set("simple", tuple(_simple(8)))
     yield Set("more", tuple(_more()))
