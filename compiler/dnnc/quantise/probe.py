@@ -29,7 +29,8 @@ from dnnc.quantise.weights import WeightCodes
 #: even the least is affordable keeps the prediction.
 _MAC_BUDGET = 1e11
 _SAMPLES = (16, 256)
-_BATCH = 32
+#: Samples at a time, of which all values are kept: at most so many, and so many elements.
+_BATCH, _KEPT = 32, 32_000_000
 
 Reals = NDArray[np.float64]
 Values = dict[str, torch.Tensor]
@@ -82,7 +83,8 @@ def _measured(
     totals = {node.name: np.zeros(len(found.widths)) for node in found.nodes}
     params = parameters(graph)
     codes = {node.name: calibration.weights(node, found.widths) for node in found.nodes}
-    for start in range(0, len(samples), _BATCH):
+    size = int(np.clip(_KEPT // max(sum(t.size for t in graph.types.values()), 1), 1, _BATCH))
+    for start in range(0, len(samples), size):
         progress("measure layers by themselves", start, len(samples))
         kept: Values = {}
 
@@ -90,7 +92,7 @@ def _measured(
             kept[name] = value
             return value
 
-        part = samples.take(slice(start, start + _BATCH))
+        part = samples.take(slice(start, start + size))
         with torch.inference_mode():
             inputs = {k: torch.as_tensor(np.array(v, np.float32)) for k, v in part.inputs.items()}
             evaluate(graph, inputs, params, keep)
