@@ -32,7 +32,9 @@ def edited(tmp_path: Path) -> Edit:
     return edit
 
 
-CORES = ("aarch64", "cortex-m0plus", "cortex-m33", "cortex-m4", "cortex-m7", "host", "rv32imc", "rv64")
+CORES = (
+    "aarch64", "aarch64-dotprod", "cortex-m0plus", "cortex-m33", "cortex-m4", "cortex-m7", "host", "rv32imc", "rv64",
+)  # fmt: skip
 BOARDS = ("esp32-c3", "nrf5340", "rp2040", "stm32f746", "stm32h743", "stm32h7a3", "stm32l4r5", "stm32u575")
 
 

@@ -7,12 +7,14 @@ in which TVM's virtual machine calls them, which is the same on every machine, n
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cases import all_cases
 from dnnc.backends.tvm import missing
+from dnnc.cost.loader import load_target
 from dnnc.simulate import simulate
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -26,7 +28,7 @@ CHOSEN = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["aarch64", "rv64"])
+@pytest.mark.parametrize("target", ["aarch64", "aarch64-dotprod", "rv64"])
 def test_kernels_for_other_machines_equal_the_simulator(target: str, tmp_path: Path) -> None:
     from tvm_objects import EMULATORS, Foreign, emulator_of, run_foreign
 
@@ -43,3 +45,27 @@ def test_kernels_for_other_machines_equal_the_simulator(target: str, tmp_path: P
         if not all(np.array_equal(found[output], codes) for output, codes in expected.items()):
             wrong.append(network.name)
     assert not wrong, f"TVM's kernels for {target} differ from the simulator: {', '.join(wrong)}"
+
+
+def assembly(name: str, target: str) -> str:
+    """Of a case's kernels."""
+    import tvm
+
+    from dnnc.backends.tvm.library import build, unchecked
+    from dnnc.backends.tvm.machine import machine_of
+
+    (case,) = (c for c in all_cases() if c.name == name)
+    network = build(case.graph(), machine_of(load_target(target)))
+
+    def of(module: Any) -> str:
+        own = module.inspect_source("asm") if module.kind == "llvm" else ""
+        return own + "".join(of(part) for part in module.imports)
+
+    with unchecked():
+        return of(tvm.compile(network.module, target=network.machine.target).mod)
+
+
+@pytest.mark.parametrize("name", ["conv_w4", "depthwise_w3", "dense_w4"])
+def test_dot_products_are_instructions_where_the_target_has_them(name: str) -> None:
+    assert "\tsdot\t" in assembly(name, "aarch64-dotprod")
+    assert "\tsdot\t" not in assembly(name, "aarch64")

@@ -29,7 +29,11 @@ from dnnc.run import toolchain
 
 Array = NDArray[Any]
 #: By target: the emulator, and what zig calls the system without shared libraries.
-EMULATORS = {"aarch64": ("qemu-aarch64", "aarch64-linux-musl"), "rv64": ("qemu-riscv64", "riscv64-linux-musl")}
+EMULATORS = {
+    "aarch64": ("qemu-aarch64", "aarch64-linux-musl"),
+    "aarch64-dotprod": ("qemu-aarch64", "aarch64-linux-musl"),
+    "rv64": ("qemu-riscv64", "riscv64-linux-musl"),
+}
 
 _HEAD = """#include <tvm/ffi/c_api.h>
 #include <stdio.h>

@@ -27,3 +27,5 @@ PLAIN = Dot(4)
 VNNI = Dot(
     16, 4, unsigned=True, intrinsic="dnnc_vpdpbusd_512", rescale="dnnc_rescale_16", taps="dnnc_vpdpbusd_512_taps"
 )
+#: SDOT of Armv8.2's dot product extension: four sums of four products of signed bytes, which wrap and never saturate.
+SDOT = Dot(4, 4, intrinsic="dnnc_sdot_128", taps="dnnc_sdot_128_taps")

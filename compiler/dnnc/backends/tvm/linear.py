@@ -100,7 +100,8 @@ def windows(layer: Layer, dot: Dot) -> te.Tensor:
     spread, stored = None, Stored(taps * groups)
     if dot.intrinsic is not None and weight.op.name == "weight":
         together = sharing(int(bits.max()))
-        stored = Stored(taps * groups, packed=True, together=together if groups % together == 0 else 0)
+        whole = together if groups % together == 0 else 0
+        stored = Stored(taps * groups, packed=True, together=whole, size=dot.lanes * dot.group)
         if stored.together:
             shape = (op.groups * blocks, taps * groups, dot.lanes, dot.group)
             spread = te.compute(shape, lambda b, s, *at: weight(b * (taps * groups) + s, *at), name="spread")

@@ -8,7 +8,7 @@ from typing import Any
 import tvm
 from tvm.target import codegen
 
-from dnnc.backends.tvm.dot import PLAIN, VNNI, Dot
+from dnnc.backends.tvm.dot import PLAIN, SDOT, VNNI, Dot
 from dnnc.cost.target import Target, Tvm
 from dnnc.errors import OptionError
 
@@ -46,6 +46,14 @@ def machine(described: Tvm = HERE) -> Machine:
     if described.abi is not None:
         options["mabi"] = described.abi
     target = tvm.target.Target(options)
-    own = described.triple is None
-    dot = VNNI if own and codegen.llvm_cpu_has_features("avx512vnni", target) else PLAIN
-    return Machine(target, dot, described.triple or str(codegen.llvm_get_system_triple()))
+    triple = described.triple or str(codegen.llvm_get_system_triple())
+    return Machine(target, _dot(target, triple, own=described.triple is None), triple)
+
+
+def _dot(target: Any, triple: str, own: bool) -> Dot:
+    """own: whether the target is this computer."""
+    if own and codegen.llvm_cpu_has_features("avx512vnni", target):
+        return VNNI
+    if triple.startswith(("aarch64", "arm64")) and codegen.llvm_cpu_has_features("dotprod", target):
+        return SDOT
+    return PLAIN

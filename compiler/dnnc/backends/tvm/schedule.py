@@ -29,12 +29,13 @@ NEAR = 32 << 10
 @dataclass(frozen=True)
 class Stored:
     """How a layer has its weights. units: in a block; packed: whether they are unpacked; together: that can be unpacked
-    at a time where they are used, 0 where none can.
+    at a time where they are used, 0 where none can; size: bytes of a unit.
     """
 
     units: int
     packed: bool = False
     together: int = 0
+    size: int = 64
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Tile:
             return loads
         if self.unpacked == "within":
             return loads + 2 / self.pixels + self.blocks / 32  # blocks in registers beside their sums
-        far = self.unpacked == "first" or self.blocks * stored.units * 64 > NEAR
+        far = self.unpacked == "first" or self.blocks * stored.units * stored.size > NEAR
         return loads + 4 / pixels + (1 / self.pixels if far else 0)
 
 
@@ -162,7 +163,7 @@ def _arrange(schedule: Any, dot: Dot, depth: int, halves: bool, stored: Stored, 
 
 def depthwise(dot: Dot, depth: int, step: int, halves: bool, places: int) -> list[Choice]:
     """Likewise of a depthwise convolution. step: bytes from a tap to the next; places: vectors in a row."""
-    weaving = weave(step)
+    weaving = weave(dot, step)
     return [
         Choice(
             f"{count} places",
