@@ -150,7 +150,7 @@ class Maker:
             "weight": np.stack([self._weights(int(b), shape[1:]) for b in bits]),
             "weight_bits": bits,
             "weight_scale": scales,
-            "bias": self.rng.normal(size=shape[0]) * source.scale * 2.0**source.bits / 8,
+            "bias": self._biases(source, scales),
         }
         if density < 1:
             weight = np.asarray(params["weight"])
@@ -158,6 +158,9 @@ class Maker:
         if ternary:
             params["weight"] = np.clip(params["weight"], -1, 1)
         return self.add(op, [x], params, bits=out_bits, gain=gain)
+
+    def _biases(self, source: Quant, scales: Array) -> Array:
+        return self.rng.normal(size=len(scales)) * source.scale * 2.0**source.bits / 8
 
     def _weights(self, bits: int, shape: Shape) -> Array:
         lo, hi = weight_range(bits)

@@ -17,7 +17,7 @@ from dnnc.backends.c.table import IN_ORDER, STORED_WIDTHS, Selection
 from dnnc.cost.target import Target
 from dnnc.ir.graph import Graph
 from dnnc.ir.op import Op
-from dnnc.ir.types import Shape
+from dnnc.ir.types import Quant, Shape
 from dnnc.ops.activation import NO_CLAMP, Clamp
 from dnnc.ops.conv import Conv2D
 from dnnc.ops.dense import Dense
@@ -46,9 +46,16 @@ class Side(Maker):
     spread = False
 
     def scale(self, about: float) -> float:
-        """`spread`: so far apart that 16 bits do not hold the multipliers of all channels."""
+        """`spread`: far apart, as the multipliers of a layer whose tables are of 32 bits."""
         apart = float(2 ** self.rng.uniform(-6, 6)) if self.spread else 1.0
         return super().scale(about * apart)
+
+    def _biases(self, source: Quant, scales: Any) -> Any:
+        """`spread`: one that no 16 bits and shift hold."""
+        found = super()._biases(source, scales)
+        if self.spread:
+            found[0] = 2.0**30 * source.scale * scales[0]
+        return found
 
     def _weights(self, bits: int, shape: Shape) -> Any:
         found = super()._weights(bits, shape)
@@ -191,7 +198,7 @@ def sets(target: Target) -> Iterator[Set]:
     yield Set("more", tuple(_more()))
     if fast:
         wide = [_spread(c.build(bits)) for bits in STORED_WIDTHS for c in (PRODUCTS[1], PRODUCTS[5])]
-        wide += [_spread(d(bits)) for bits in STORED_WIDTHS for d in (DENSES[1], DENSES[2])]
+        wide += [_spread(d(bits)) for bits in STORED_WIDTHS for d in (DENSES[1], DENSES[2], DENSES[3], DENSES[13])]
         yield Set("tables", tuple(wide))
         yield Set("plain_tables", tuple(wide), plain)
     if 4 in target.activation_bits:
