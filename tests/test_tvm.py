@@ -19,8 +19,9 @@ from cases import Case, all_cases
 from dnnc import ops
 from dnnc.artefact import Artefact
 from dnnc.backends.tvm import missing, planes
-from dnnc.backends.tvm.dot import PLAIN, Dot
+from dnnc.backends.tvm.dot import PLAIN, PMADDWD, VNNI, Dot
 from dnnc.backends.tvm.planes import pack_units, planes_of, unpack_units
+from dnnc.cost.target import Tvm
 from dnnc.driver import compile as compile_model
 from dnnc.errors import OptionError, UnsupportedError
 from dnnc.fixed import WEIGHT_BITS, weight_range
@@ -71,21 +72,26 @@ def test_every_case_equals_the_simulator(start: int) -> None:
 
 @needs_tvm
 @pytest.mark.slow
+@pytest.mark.parametrize("cpu", ["native", "haswell"])
 @pytest.mark.parametrize("start", range(0, len(CASES), CHUNK))
-def test_linear_layers_of_this_machines_products_equal_the_simulator(start: int) -> None:
+def test_linear_layers_of_this_machines_products_equal_the_simulator(start: int, cpu: str) -> None:
     from dnnc.backends.tvm.machine import machine
 
     if machine().dot == PLAIN:
         pytest.skip("this machine has no product of its own")
+    if cpu == "haswell" and machine().dot not in (VNNI, PMADDWD):
+        pytest.skip("this machine cannot run what is made for a Haswell")
+    made_for = machine(Tvm(cpu=cpu))
+    assert cpu != "haswell" or made_for.dot == PMADDWD
     chunk = CASES[start : start + CHUNK]
     linear = [c for c in chunk if any(isinstance(n.op, Conv2D | Dense) for n in c.graph().nodes)]
     if not linear:
         pytest.skip("none of these cases has a layer with weights")
-    wrong = differing(linear, machine().dot)
+    wrong = differing(linear, made_for.dot, cpu=made_for.cpu)
     assert not wrong, f"TVM differs from the simulator: {', '.join(wrong)}"
 
 
-def differing(cases: Sequence[Case], dot: Dot, power_of_two: bool = False) -> list[str]:
+def differing(cases: Sequence[Case], dot: Dot, power_of_two: bool = False, cpu: str | None = None) -> list[str]:
     """The cases that a module of all of them, compiled for this computer, computes otherwise than the simulator."""
     import tvm
     from tvm import relax
@@ -101,7 +107,7 @@ def differing(cases: Sequence[Case], dot: Dot, power_of_two: bool = False) -> li
         count = len(next(iter(codes.values())))
         add_function(builder, lower(graph, dot, count), count, count, case.name, f"{case.name}_")
     # Many small kernels: what LLVM's optimiser would take is most of the test's time.
-    target = tvm.target.Target({"kind": "llvm", "mcpu": machine().cpu, "opt-level": 1})
+    target = tvm.target.Target({"kind": "llvm", "mcpu": cpu or machine().cpu, "opt-level": 1})
     virtual = relax.VirtualMachine(tvm.compile(builder.finalize(), target=target), tvm.cpu())
     wrong = []
     for case, graph, codes in zip(cases, graphs, inputs, strict=True):

@@ -6,8 +6,9 @@ in which TVM's virtual machine calls them, which is the same on every machine, n
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,11 @@ import pytest
 from cases import all_cases
 from dnnc.backends.tvm import missing
 from dnnc.cost.loader import load_target
+from dnnc.cost.target import Tvm
 from dnnc.simulate import simulate
+
+if TYPE_CHECKING:
+    from dnnc.backends.tvm.machine import Machine
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -47,15 +52,14 @@ def test_kernels_for_other_machines_equal_the_simulator(target: str, tmp_path: P
     assert not wrong, f"TVM's kernels for {target} differ from the simulator: {', '.join(wrong)}"
 
 
-def assembly(name: str, target: str) -> str:
+def assembly(name: str, made_for: Machine) -> str:
     """Of a case's kernels."""
     import tvm
 
     from dnnc.backends.tvm.library import build, unchecked
-    from dnnc.backends.tvm.machine import machine_of
 
     (case,) = (c for c in all_cases() if c.name == name)
-    network = build(case.graph(), machine_of(load_target(target)))
+    network = build(case.graph(), made_for)
 
     def of(module: Any) -> str:
         own = module.inspect_source("asm") if module.kind == "llvm" else ""
@@ -67,5 +71,15 @@ def assembly(name: str, target: str) -> str:
 
 @pytest.mark.parametrize("name", ["conv_w4", "depthwise_w3", "dense_w4"])
 def test_dot_products_are_instructions_where_the_target_has_them(name: str) -> None:
-    assert "\tsdot\t" in assembly(name, "aarch64-dotprod")
-    assert "\tsdot\t" not in assembly(name, "aarch64")
+    from dnnc.backends.tvm.machine import machine_of
+
+    assert "\tsdot\t" in assembly(name, machine_of(load_target("aarch64-dotprod")))
+    assert "\tsdot\t" not in assembly(name, machine_of(load_target("aarch64")))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a core without a triple is one of this computer's kind")
+@pytest.mark.parametrize("name", ["conv_w4", "depthwise_w3", "dense_w4", "conv_16_bit"])
+def test_products_of_16_bits_are_instructions_of_avx2(name: str) -> None:
+    from dnnc.backends.tvm.machine import machine
+
+    assert "\tvpmaddwd\t" in assembly(name, machine(Tvm(cpu="haswell")))

@@ -12,7 +12,9 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import from_source
 from tvm.script import tirx as T
 
+from dnnc.backends.tvm.avx2 import eight_sums, eight_sums_of_taps, pmaddwd, pmaddwd_of_taps
 from dnnc.backends.tvm.dot import Dot
+from dnnc.backends.tvm.neon import four_sums, four_sums_of_taps, sdot, sdot_of_taps
 
 
 @T.prim_func(s_tir=True)
@@ -155,75 +157,10 @@ def vpdpbusd_of_taps(
 
 TensorIntrin.register("dnnc_vpdpbusd_512_taps", sixteen_sums_of_taps, vpdpbusd_of_taps)
 
-
-@T.prim_func(s_tir=True)
-def four_sums(
-    x: T.Buffer((4,), "int8", offset_factor=1),
-    w: T.Buffer((4, 4), "int8", offset_factor=1),
-    y: T.Buffer((4,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(y[0:4], x[0:4], w[0:4, 0:4])
-        T.writes(y[0:4])
-        for i, k in T.grid(4, 4):
-            with T.sblock("sum"):
-                lane, step = T.axis.remap("SR", [i, k])
-                y[lane] = y[lane] + T.cast(x[step], "int32") * T.cast(w[lane, step], "int32")
-
-
-@T.prim_func(s_tir=True)
-def sdot(
-    x: T.Buffer((4,), "int8", offset_factor=1),
-    w: T.Buffer((4, 4), "int8", offset_factor=1),
-    y: T.Buffer((4,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(y[0:4], x[0:4], w[0:4, 0:4])
-        T.writes(y[0:4])
-        y[T.ramp(T.int32(0), 1, 4)] = T.call_llvm_pure_intrin(
-            T.llvm_lookup_intrinsic_id("llvm.aarch64.neon.sdot"),
-            y.vload([0], dtype="int32x4"),
-            T.reinterpret(T.broadcast(T.reinterpret(x.vload([0], "int8x4"), dtype="int32"), 4), dtype="int8x16"),
-            w.vload([0, 0], dtype="int8x16"),
-            dtype="int32x4",
-        )
-
-
-@T.prim_func(s_tir=True)
-def four_sums_of_taps(
-    x: T.Buffer((16,), "int8", offset_factor=1),
-    w: T.Buffer((4, 4), "int8", offset_factor=1),
-    y: T.Buffer((4,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(y[0:4], x[0:16], w[0:4, 0:4])
-        T.writes(y[0:4])
-        for i, k in T.grid(4, 4):
-            with T.sblock("sum"):
-                lane, step = T.axis.remap("SR", [i, k])
-                y[lane] = y[lane] + T.cast(x[lane * 4 + step], "int32") * T.cast(w[lane, step], "int32")
-
-
-@T.prim_func(s_tir=True)
-def sdot_of_taps(
-    x: T.Buffer((16,), "int8", offset_factor=1),
-    w: T.Buffer((4, 4), "int8", offset_factor=1),
-    y: T.Buffer((4,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(y[0:4], x[0:16], w[0:4, 0:4])
-        T.writes(y[0:4])
-        y[T.ramp(T.int32(0), 1, 4)] = T.call_llvm_pure_intrin(
-            T.llvm_lookup_intrinsic_id("llvm.aarch64.neon.sdot"),
-            y.vload([0], dtype="int32x4"),
-            x.vload([0], dtype="int8x16"),
-            w.vload([0, 0], dtype="int8x16"),
-            dtype="int32x4",
-        )
-
-
 TensorIntrin.register("dnnc_sdot_128", four_sums, sdot)
 TensorIntrin.register("dnnc_sdot_128_taps", four_sums_of_taps, sdot_of_taps)
+TensorIntrin.register("dnnc_pmaddwd_256", eight_sums, pmaddwd)
+TensorIntrin.register("dnnc_pmaddwd_256_taps", eight_sums_of_taps, pmaddwd_of_taps)
 
 _WOVEN = """
 @T.prim_func(s_tir=True)
@@ -238,8 +175,8 @@ def woven(
 
 
 def weave(dot: Dot, step: int) -> str:
-    """The tensor intrinsic that puts side by side what lies `step` bytes apart, `group` of each of `lanes` bytes."""
-    kind, lanes, group = "uint8" if dot.unsigned else "int8", dot.lanes, dot.group
+    """The tensor intrinsic that puts side by side inputs that lie `step` apart, `group` for each of `lanes`."""
+    kind, lanes, group = dot.inputs, dot.lanes, dot.group
     name, unit = f"dnnc_weave_{kind}x{lanes}_{step}", lanes * group
     if TensorIntrin.get(name, allow_missing=True) is None:
         loops = f"""for i in T.serial({unit}):

@@ -171,9 +171,9 @@ def finish(
 
 
 def takes(layer: Layer, dot: Dot) -> bool:
-    """Whether the inputs are bytes and no sum leaves int32, although every unsigned input is 128 larger: then every
-    intermediate is exact."""
-    if quant_of(layer.call.types[0]).bits > 8:
+    """Whether the product takes such inputs and no sum leaves int32, although every unsigned input is 128 larger: then
+    every intermediate is exact."""
+    if quant_of(layer.call.types[0]).bits > 8 * np.dtype(dot.inputs).itemsize:
         return False
     lows, highs = linear_bounds(layer.call.params, layer.call.types[0])
     extra = 256 * np.abs(layer.weight.reshape(len(layer.weight), -1).astype(np.int64)).sum(axis=1)
@@ -223,7 +223,9 @@ def padded_image(layer: Layer, dot: Dot, slack: int) -> te.Tensor:
         value = pixel(n, y, z, at % depth)
         if conditions:
             value = tirx.if_then_else(tirx.all(*conditions), value, int32(zero))
-        return (value + 128).astype("uint8") if dot.unsigned else value.astype(storage(call.types[0]))
+        if dot.unsigned:
+            return (value + 128).astype("uint8")
+        return value.astype(storage(call.types[0]) if dot.intrinsic is None else dot.inputs)
 
     return te.compute((call.batch, rows, (columns + slack) * depth), code, name="image")
 

@@ -8,7 +8,7 @@ from typing import Any
 import tvm
 from tvm.target import codegen
 
-from dnnc.backends.tvm.dot import PLAIN, SDOT, VNNI, Dot
+from dnnc.backends.tvm.dot import PLAIN, PMADDWD, SDOT, VNNI, Dot
 from dnnc.cost.target import Target, Tvm
 from dnnc.errors import OptionError
 
@@ -54,6 +54,8 @@ def _dot(target: Any, triple: str, own: bool) -> Dot:
     """own: whether the target is this computer."""
     if own and codegen.llvm_cpu_has_features("avx512vnni", target):
         return VNNI
+    if own and codegen.llvm_cpu_has_features("avx2", target):
+        return PMADDWD
     if triple.startswith(("aarch64", "arm64")) and codegen.llvm_cpu_has_features("dotprod", target):
         return SDOT
     return PLAIN

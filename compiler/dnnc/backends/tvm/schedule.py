@@ -16,10 +16,6 @@ from dnnc.backends.tvm.dot import Dot
 from dnnc.backends.tvm.intrinsics import weave
 from dnnc.backends.tvm.planes import UNITS
 
-#: Sums that fit the registers beside a column of weights, and TVM's limit of 1024 bytes for what is on the stack.
-MOST_SUMS = 16
-
-
 #: Of a depthwise convolution.
 MOST_PLACES = 6
 #: Bytes of unpacked weights that stay in the first cache beside the image.
@@ -76,14 +72,17 @@ def divisors(value: int, most: int) -> list[int]:
     return [d for d in range(1, min(value, most) + 1) if value % d == 0]
 
 
-def tiles(rows: int, columns: int, blocks: int, stored: Stored) -> list[Tile]:
-    """Every tile that fills the layer exactly, the best first; of equals the one of fewer blocks and longer rows."""
+def tiles(rows: int, columns: int, blocks: int, stored: Stored, most: int) -> list[Tile]:
+    """Every tile that fills the layer exactly, the best first; of equals the one of fewer blocks and longer rows.
+
+    most: sums of a block that a tile may have.
+    """
     ways = ("first", "near", "within") if stored.together else ("first",)
     found = [
         Tile(r, c, b, way)
-        for r in divisors(rows, MOST_SUMS)
-        for c in divisors(columns, MOST_SUMS // r)
-        for b in divisors(blocks, MOST_SUMS // (r * c))
+        for r in divisors(rows, most)
+        for c in divisors(columns, most // r)
+        for b in divisors(blocks, most // (r * c))
         for way in ways
     ]
     return sorted(found, key=lambda tile: (tile.cost(rows * columns, stored), tile.blocks, tile.rows))
@@ -126,7 +125,7 @@ def linear(dot: Dot, depth: int, halves: bool, extents: tuple[int, int, int], st
     """
     return [
         Choice(str(tile), lambda schedule, tile=tile: _arrange(schedule, dot, depth, halves, stored, tile))  # type: ignore[misc]
-        for tile in tiles(*extents, stored)
+        for tile in tiles(*extents, stored, dot.sums)
     ]
 
 
