@@ -117,7 +117,6 @@ def enclosed(graph: Graph, seed: int = 0) -> Graph:
     return Graph(graph.name, inputs, tuple(nodes), tuple(outputs)).verify()
 
 
-@pytest.mark.quick
 @given(graph=graphs(), fraction=st.sampled_from([0.3, 0.6, 1.0]), seed=st.integers(0, 99))
 def test_pruned_random_networks_compute_what_masked_ones_do(graph: Graph, fraction: float, seed: int) -> None:
     check(graph, fraction, seed)

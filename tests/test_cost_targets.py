@@ -18,7 +18,7 @@ from test_cost_layer import network
 
 pytestmark = pytest.mark.quick
 
-ACCELERATORS = tuple(name for name in list_hardware() if name not in list_targets())
+ACCELERATORS = tuple(sorted(set(list_hardware()) - set(list_targets())))
 Edit = Callable[[str, str, str], Path]
 
 

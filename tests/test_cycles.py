@@ -19,7 +19,6 @@ from dnnc.run.mca import Mca, assembly, find_tools
 from dnnc.run.profile import Profile
 from tiny import tiny_artefact, tiny_inputs
 
-pytestmark = pytest.mark.quick
 needs_mca = pytest.mark.skipif(find_tools() is None, reason="needs llvm-mca")
 
 K = Kind

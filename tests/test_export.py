@@ -78,7 +78,6 @@ def test_every_operation_and_function_is_written() -> None:
     assert set(FUNCTIONS) == set(FUNCTION_NAMES)
 
 
-@pytest.mark.quick
 @given(graph=graphs())
 def test_random_networks(graph: Graph) -> None:
     check(graph)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 
 from cases import Case, Maker, stored_bytes
 from dnnc.backends.c import lower
@@ -20,8 +19,6 @@ from dnnc.ops.pointwise import Pointwise
 from dnnc.passes.pack import pack_activations
 from dnnc.passes.plan import plan
 from dnnc.run.blocks import unpack_value
-
-pytestmark = pytest.mark.quick
 
 
 def packed_names(graph: Graph) -> set[str]:

@@ -180,7 +180,6 @@ def problems(draw: st.DrawFn) -> tuple[Graph, dict[str, int], dict[str, dict[str
     return make_graph(inputs, nodes, outputs), scratch, overwrites
 
 
-@pytest.mark.quick
 @given(problems())
 @settings(max_examples=100)
 def test_every_read_finds_its_bytes(problem: tuple[Graph, dict[str, int], dict[str, dict[str, Distance]]]) -> None:

@@ -59,7 +59,6 @@ def proven(graph: Graph) -> None:
             assert all(t.quant == node.type.quant for t in graph.input_types(node))
 
 
-@pytest.mark.quick
 @settings(max_examples=25)
 @given(graphs(6))
 def test_any_graph_becomes_integer(graph: Graph) -> None:

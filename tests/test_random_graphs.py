@@ -41,7 +41,6 @@ def simulated(integer: Graph, data: Mapping[str, Array]) -> dict[str, Array]:
     return values
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("bits", [8, 4, 16])
 @given(graph=graphs())
 def test_every_node_is_as_near_to_its_reals_as_its_scales_allow(bits: int, graph: Graph) -> None:
@@ -136,7 +135,6 @@ def test_c_on_an_emulated_target_computes_what_the_simulator_does(target: str) -
     assert differing(networks, (found.outputs for found in emulator.emulate(emulated, target))) == []
 
 
-@pytest.mark.quick
 @given(graph=graphs())
 def test_real_programs_are_planned_soundly(graph: Graph) -> None:
     """Plans with the scratch and the permissions of the C back end, checked by the arena that knows its writers."""

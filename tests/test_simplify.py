@@ -144,7 +144,6 @@ def dead_random_graphs(count: int, largest: int = 8) -> list[Graph]:
     return [graph for graph in found if graph is not None]
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("options", [SMALLEST, FOURS])
 @given(graph=graphs(), seed=st.integers(0, 999))
 def test_dead_channels_of_random_networks_change_nothing(options: Simplify, graph: Graph, seed: int) -> None:
@@ -154,7 +153,6 @@ def test_dead_channels_of_random_networks_change_nothing(options: Simplify, grap
     check(integer, options)
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("options", [SMALLEST, FOURS])
 @given(graph=graphs(), bits=st.sampled_from([4, 16]))
 def test_other_activation_widths_change_nothing(options: Simplify, graph: Graph, bits: int) -> None:
@@ -166,7 +164,6 @@ def test_other_activation_widths_change_nothing(options: Simplify, graph: Graph,
     check(integer, options)
 
 
-@pytest.mark.quick
 def test_long_random_networks_change_nothing_and_shrink() -> None:
     shrunk = 0
     for graph in dead_random_graphs(60, largest=16):

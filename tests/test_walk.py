@@ -169,7 +169,6 @@ def layers(draw: st.DrawFn) -> Graph:
     return make.graph(y)
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("target", ["host", "cortex-m7", "rv32imc"])
 @given(graph=layers())
 @settings(max_examples=150)
