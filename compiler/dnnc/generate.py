@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -139,21 +139,19 @@ def generate_tvm(graph: Graph, target: Target, backend: Backend, compiler: str, 
     from dnnc.backends.tvm.schedule import Chooser, first
 
     machine, tuning = machine_of(target), dict[str, Any]()
+    linker = toolchain.find_compiler(target, compiler)
     choose: Chooser = first
     if backend.tune or backend.database:
         from dnnc.backends.tvm.tune import tuned
 
-        command = toolchain.find_compiler(target, compiler).command
-        choose, tuning = tuned(graph, machine, backend.tune, backend.database, command, progress)
+        choose, tuning = tuned(graph, machine, backend.tune, backend.database, linker.command, progress)
     progress("compiling with TVM", 0, 0)
     network = build_network(graph, machine, backend.batch, choose)
-    library = export(network, _linker(target, compiler))
+    library = export(network, _link_by(linker))
     layout = plan(graph)
-    used = {step.node.name: step for step in network.program.steps}
-    costs = {name: LayerCost(step.function, step.weight_bytes, step.table_bytes) for name, step in used.items()}
     return Generated(
         {f"tvm/{graph.name}.so": library, f"tvm/{graph.name}.ir.txt": network.module.script().encode()},
-        {node.name: costs.get(node.name, LayerCost("")) for node in graph.nodes},
+        _costs(graph, network.program.steps),
         layout.arena_bytes,
         layout.lower_bound_bytes,
         {
@@ -175,24 +173,26 @@ def generate_plain(graph: Graph, target: Target, vectors: Vectors, progress: Pro
     progress("generating C with TVM", 0, 0)
     network = build_plain(graph, target)
     files = emit_plain(network, vectors.take(SELFTEST_VECTORS))
-    used = {name: kernel.step for name, kernel in network.kernels.items()}
-    costs = {name: LayerCost(step.function, step.weight_bytes, step.table_bytes) for name, step in used.items()}
     return Generated(
         {**files, f"tvm/{graph.name}.ir.txt": network.text},
-        {node.name: costs.get(node.name, LayerCost("")) for node in graph.nodes},
+        _costs(graph, [kernel.step for kernel in network.kernels.values()]),
         network.plan.arena_bytes,
         network.plan.lower_bound_bytes,
         {"kernels": f"TVM {version('apache-tvm')}"},
     )
 
 
-def _linker(target: Target, compiler: str) -> Callable[[str, Sequence[str]], None]:
-    found = toolchain.find_compiler(target, compiler)
+def _costs(graph: Graph, steps: Iterable[Any]) -> dict[str, LayerCost]:
+    """By node what TVM's kernels take. steps: of the nodes that have one."""
+    made = {step.node.name: LayerCost(step.function, step.weight_bytes, step.table_bytes) for step in steps}
+    return {node.name: made.get(node.name, LayerCost("")) for node in graph.nodes}
 
+
+def _link_by(compiler: toolchain.Compiler) -> Callable[[str, Sequence[str]], None]:
     def link(output: str, objects: Sequence[str]) -> None:
         # The library's calls of TVM's runtime are resolved where it is loaded.
         toolchain.run_tool(
-            (*found.command, "-O2", "-shared", "-s", "-fPIC", *objects, "-o", output), Path(output).parent
+            (*compiler.command, "-O2", "-shared", "-s", "-fPIC", *objects, "-o", output), Path(output).parent
         )
 
     return link

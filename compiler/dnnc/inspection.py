@@ -85,7 +85,7 @@ def inspect_model(model: Any, input_shapes: Mapping[str, Shape] | None = None, t
 def _layers(graph: Graph) -> tuple[InspectedLayer, ...]:
     found = []
     for node in graph.nodes:
-        work = node.op.work(graph.input_types(node), node.params, node.type)
+        work = graph.work(node)
         found.append(
             InspectedLayer(node.name, node.op.kind, node.op.describe(), node.type.shape, work.macs, work.weights)
         )

@@ -63,9 +63,8 @@ class Case:
         """(flash, cycles) of the compiled program."""
         integer = foresight.finish(self.integer(allocation), self.target)
         vectors = build.make_vectors(integer, self.calibration.dataset, 0)
-        run = build.execute(integer, lower(integer, self.target), self.target, vectors, "auto")
-        assert run.flash is not None and run.profile is not None
-        return run.flash.total, run.profile.total.cycles or run.profile.total.instructions
+        cost = build.cost(integer, lower(integer, self.target), self.target, vectors, "auto", None)
+        return cost.flash_bytes, cost.cycles
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,9 +69,8 @@ def compiled(graph: Graph, policy: Policy, data: common.Data) -> Program:
     allocation = policy.allocate(calibration, target)
     integer = foresight.finish(quantise(calibration.graph, calibration, allocation, target), target)
     vectors = build.make_vectors(integer, data.sample, 0)
-    run = build.execute(integer, lower(integer, target), target, vectors, "auto")
-    assert run.flash is not None and run.profile is not None
-    return Program(integer, run.flash.total, run.profile.total.cycles or run.profile.total.instructions)
+    cost = build.cost(integer, lower(integer, target), target, vectors, "auto", None)
+    return Program(integer, cost.flash_bytes, cost.cycles)
 
 
 def teacher() -> Graph:

@@ -39,5 +39,5 @@ def _numbers(graph: Graph, node: Node | None) -> tuple[int, int, int]:
     if node is None:
         return 0, 0, 0
     weight = node.params["weight"]
-    macs = node.op.work(graph.input_types(node), node.params, node.type).macs
+    macs = graph.work(node).macs
     return len(weight), int(np.count_nonzero(weight)), macs

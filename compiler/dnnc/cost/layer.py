@@ -153,7 +153,7 @@ def layers_of(
 def _layer(
     graph: Graph, node: Node, bits: Sequence[int], widths: Mapping[str, int], live: int, implementation: str | None
 ) -> LayerWork:
-    work = node.op.work(graph.input_types(node), node.params, node.type)
+    work = graph.work(node)
     return LayerWork(
         name=node.name,
         op=node.op.kind,

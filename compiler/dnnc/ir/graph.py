@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnc.errors import ModelError
-from dnnc.ir.op import Op
+from dnnc.ir.op import Op, Work
 from dnnc.ir.types import Layout, TensorType
 
 Params = Mapping[str, NDArray[Any]]
@@ -100,7 +100,11 @@ class Graph:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference."""
-        return sum(n.op.work(self.input_types(n), n.params, n.type).macs for n in self.nodes)
+        return sum(self.work(n).macs for n in self.nodes)
+
+    def work(self, node: Node) -> Work:
+        """Of one of the nodes, an inference."""
+        return node.op.work(self.input_types(node), node.params, node.type)
 
     def input_types(self, node: Node) -> tuple[TensorType, ...]:
         return tuple(self.types[name] for name in node.inputs)

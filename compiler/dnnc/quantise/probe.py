@@ -41,7 +41,7 @@ def probed(calibration: Calibration, found: Menu, seed: int = 0, progress: Progr
     """The menu with the losses of every layer and width scaled to what was measured of it."""
     graph, samples = calibration.graph, calibration.dataset
     after = {node.name: _after(graph, node) for node in found.nodes}
-    work = sum(_macs(graph, after[node.name]) for node in found.nodes) * len(found.widths)
+    work = sum(graph.work(node).macs for nodes in after.values() for node in nodes) * len(found.widths)
     count = int(min(_SAMPLES[1], _MAC_BUDGET / max(work, 1)))
     if count < _SAMPLES[0]:
         return found
@@ -69,10 +69,6 @@ def _after(graph: Graph, node: Node) -> tuple[Node, ...]:
     return tuple(found)
 
 
-def _macs(graph: Graph, nodes: Sequence[Node]) -> int:
-    return sum(node.op.work(graph.input_types(node), node.params, node.type).macs for node in nodes)
-
-
 def _measured(
     calibration: Calibration, found: Menu, after: Mapping[str, Sequence[Node]], samples: Dataset, progress: Progress
 ) -> dict[str, Reals]:
@@ -82,7 +78,13 @@ def _measured(
     variances = head_variances(graph, of, samples)
     totals = {node.name: np.zeros(len(found.widths)) for node in found.nodes}
     params = parameters(graph)
-    codes = {node.name: calibration.weights(node, found.widths) for node in found.nodes}
+    rounded = {
+        node.name: [
+            {**params, node.name: _rounded(calibration, node, codes, params[node.name])}
+            for codes in calibration.weights(node, found.widths).values()
+        ]
+        for node in found.nodes
+    }
     size = int(np.clip(_KEPT // max(sum(t.size for t in graph.types.values()), 1), 1, _BATCH))
     for start in range(0, len(samples), size):
         progress("measure layers by themselves", start, len(samples))
@@ -97,9 +99,8 @@ def _measured(
             inputs = {k: torch.as_tensor(np.array(v, np.float32)) for k, v in part.inputs.items()}
             evaluate(graph, inputs, params, keep)
             for node in found.nodes:
-                for column, width in enumerate(found.widths):
-                    weights = _rounded(calibration, node, codes[node.name][width], params[node.name])
-                    answers = _answers(after[node.name], {**params, node.name: weights}, kept)
+                for column, changed in enumerate(rounded[node.name]):
+                    answers = _answers(after[node.name], changed, kept)
                     totals[node.name][column] += _divergence(of, kept, answers, variances)
     return {name: total / len(samples) for name, total in totals.items()}
 

@@ -192,7 +192,7 @@ def layers(
     """One row a node of the integer graph, in its order; mappings are by node name and may lack nodes."""
     rows = []
     for node in graph.nodes:
-        work = node.op.work(graph.input_types(node), node.params, node.type)
+        work = graph.work(node)
         quant = node.type.quant
         if quant is None:
             raise TypeError("a report is made of an integer graph")

@@ -101,7 +101,7 @@ def program_cost(graph: Graph, program: Program, target: Target, arena_bytes: in
     costs = load_costs(*target.folders)
     active = target.energy.pj_per_cycle if target.energy else None
     calls = program_calls(graph, program)
-    works = {node.name: node.op.work(graph.input_types(node), node.params, node.type).macs for node in graph.nodes}
+    works = {node.name: graph.work(node).macs for node in graph.nodes}
     layers = []
     for step, node in zip(program.steps, graph.nodes, strict=True):
         taken = sum((costs.of(call) for call in calls[node.name]), Taken(0.0, 0.0))

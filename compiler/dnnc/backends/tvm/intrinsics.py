@@ -12,42 +12,61 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import from_source
 from tvm.script import tirx as T
 
-from dnnc.backends.tvm.avx2 import eight_sums, eight_sums_of_taps, pmaddwd, pmaddwd_of_taps
-from dnnc.backends.tvm.dot import Dot
-from dnnc.backends.tvm.neon import four_sums, four_sums_of_taps, sdot, sdot_of_taps
+from dnnc.backends.tvm.dot import PMADDWD, SDOT, VNNI, Dot
 
-
+_PRODUCT = """
 @T.prim_func(s_tir=True)
-def sixteen_sums(
-    x: T.Buffer((4,), "uint8", offset_factor=1),
-    w: T.Buffer((16, 4), "int8", offset_factor=1),
-    y: T.Buffer((16,), "int32", offset_factor=1),
+def product(
+    x: T.Buffer(({inputs},), "{kind}", offset_factor=1),
+    w: T.Buffer(({lanes}, {group}), "int8", offset_factor=1),
+    y: T.Buffer(({lanes},), "int32", offset_factor=1),
 ) -> None:
     with T.sblock("root"):
-        T.reads(y[0:16], x[0:4], w[0:16, 0:4])
-        T.writes(y[0:16])
-        for i, k in T.grid(16, 4):
+        T.reads(y[0:{lanes}], x[0:{inputs}], w[0:{lanes}, 0:{group}])
+        T.writes(y[0:{lanes}])
+        {body}
+"""
+_LOOPS = """for i, k in T.grid({lanes}, {group}):
             with T.sblock("sum"):
                 lane, step = T.axis.remap("SR", [i, k])
-                y[lane] = y[lane] + T.cast(x[step], "int32") * T.cast(w[lane, step], "int32")
+                y[lane] = y[lane] + T.cast(x[{at}], "int32") * T.cast(w[lane, step], "int32")"""
+#: The sums y after the products of x and w, vectors of as many bytes. VPMADDWD adds none by itself, and takes weights
+#: of 16 bits: two products of 16 and 8 bits always fit 32, so that it never saturates, unlike VPMADDUBSW.
+_CALL = 'T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id("llvm.%s"), %s, {of})'
+_VPDPBUSD = _CALL % ("x86.avx512.vpdpbusd.512", "{y}, {x}, {w}")
+_SDOT = _CALL % ("aarch64.neon.sdot", "{y}, {x}, {w}")
+_PMADDWD = "{y} + " + _CALL % ("x86.avx2.pmadd.wd", '{x}, T.cast({w}, "{wide}")')
 
 
-@T.prim_func(s_tir=True)
-def vpdpbusd(
-    x: T.Buffer((4,), "uint8", offset_factor=1),
-    w: T.Buffer((16, 4), "int8", offset_factor=1),
-    y: T.Buffer((16,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(y[0:16], x[0:4], w[0:16, 0:4])
-        T.writes(y[0:16])
-        y[T.ramp(T.int32(0), 1, 16)] = T.call_llvm_pure_intrin(
-            T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.512"),
-            y.vload([0], dtype="int32x16"),
-            T.reinterpret(T.broadcast(T.reinterpret(x.vload([0], "uint8x4"), dtype="int32"), 16), dtype="uint8x64"),
-            w.vload([0, 0], dtype="int8x64"),
-            dtype="int32x16",
+def _register_product(dot: Dot, instruction: str) -> None:
+    """The intrinsics of a product: of inputs that all sums share, and of inputs (taps) of each sum's own."""
+    kind, lanes, group = dot.inputs, dot.lanes, dot.group
+    unit = lanes * group
+    own = f'x.vload([0], dtype="{kind}x{unit}")'
+    one = f'T.reinterpret(x.vload([0], "{kind}x{group}"), dtype="int32")'
+    shared = f'T.reinterpret(T.broadcast({one}, {lanes}), dtype="{kind}x{unit}")'
+    for name, inputs, at, x in (
+        (dot.intrinsic, group, "step", shared),
+        (dot.taps, unit, f"lane * {group} + step", own),
+    ):
+        sums = instruction.format(
+            x=x,
+            w=f'w.vload([0, 0], dtype="int8x{unit}")',
+            y=f'y.vload([0], dtype="int32x{lanes}")',
+            of=f'dtype="int32x{lanes}"',
+            wide=f"{kind}x{unit}",
         )
+        loops = _LOOPS.format(lanes=lanes, group=group, at=at)
+        plain, fast = (
+            from_source(_PRODUCT.format(inputs=inputs, kind=kind, lanes=lanes, group=group, body=body))
+            for body in (loops, f"y[T.ramp(T.int32(0), 1, {lanes})] = {sums}")
+        )
+        TensorIntrin.register(name, plain, fast)
+
+
+_register_product(VNNI, _VPDPBUSD)
+_register_product(SDOT, _SDOT)
+_register_product(PMADDWD, _PMADDWD)
 
 
 @T.prim_func(s_tir=True)
@@ -119,48 +138,6 @@ def even_and_odd(
 
 
 TensorIntrin.register("dnnc_rescale_16", sixteen_rescaled, even_and_odd)
-TensorIntrin.register("dnnc_vpdpbusd_512", sixteen_sums, vpdpbusd)
-
-
-@T.prim_func(s_tir=True)
-def sixteen_sums_of_taps(
-    x: T.Buffer((64,), "uint8", offset_factor=1),
-    w: T.Buffer((16, 4), "int8", offset_factor=1),
-    y: T.Buffer((16,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(y[0:16], x[0:64], w[0:16, 0:4])
-        T.writes(y[0:16])
-        for i, k in T.grid(16, 4):
-            with T.sblock("sum"):
-                lane, step = T.axis.remap("SR", [i, k])
-                y[lane] = y[lane] + T.cast(x[lane * 4 + step], "int32") * T.cast(w[lane, step], "int32")
-
-
-@T.prim_func(s_tir=True)
-def vpdpbusd_of_taps(
-    x: T.Buffer((64,), "uint8", offset_factor=1),
-    w: T.Buffer((16, 4), "int8", offset_factor=1),
-    y: T.Buffer((16,), "int32", offset_factor=1),
-) -> None:
-    with T.sblock("root"):
-        T.reads(y[0:16], x[0:64], w[0:16, 0:4])
-        T.writes(y[0:16])
-        y[T.ramp(T.int32(0), 1, 16)] = T.call_llvm_pure_intrin(
-            T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.512"),
-            y.vload([0], dtype="int32x16"),
-            x.vload([0], dtype="uint8x64"),
-            w.vload([0, 0], dtype="int8x64"),
-            dtype="int32x16",
-        )
-
-
-TensorIntrin.register("dnnc_vpdpbusd_512_taps", sixteen_sums_of_taps, vpdpbusd_of_taps)
-
-TensorIntrin.register("dnnc_sdot_128", four_sums, sdot)
-TensorIntrin.register("dnnc_sdot_128_taps", four_sums_of_taps, sdot_of_taps)
-TensorIntrin.register("dnnc_pmaddwd_256", eight_sums, pmaddwd)
-TensorIntrin.register("dnnc_pmaddwd_256_taps", eight_sums_of_taps, pmaddwd_of_taps)
 
 _WOVEN = """
 @T.prim_func(s_tir=True)

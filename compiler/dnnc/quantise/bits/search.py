@@ -119,9 +119,10 @@ def _smallest(
     was found within `limit`, or of the widest where none is.
     """
     low, high = candidates.low, candidates.high
-    steps = max(int(np.ceil(np.log2(max((high - low) / max(_RESOLUTION * low, 1e-9), 1)))), 1)
+    halvings = int(np.ceil(np.log2(max((high - low) / max(_RESOLUTION * low, 1e-9), 1))))
+    steps = min(max(halvings, 1), _MOST_STEPS)
     best: tuple[C, float] | None = None
-    for step in range(min(steps, _MOST_STEPS)):
+    for step in range(steps):
         progress("measure candidates", step, steps + 1)
         middle = (low + high) / 2
         candidate = candidates.at(middle)
